@@ -1,0 +1,14 @@
+/** What the package exports on every platform, beside the two functions that select. */
+export {
+  type Backend,
+  type BackendName,
+  createCpuBackend,
+  type DType,
+  FusedTopKError,
+  type FusedTopKErrorCode,
+  type HostLogits,
+  type SoftmaxTopK,
+  type SoftmaxTopKOptions,
+  softmaxTopKReference,
+} from "@fused-topk/core";
+export type { RejectedBackend, Selection, SelectOptions } from "./select.js";

@@ -1,0 +1,139 @@
+import { type Backend, type BackendName, createCpuBackend, FusedTopKError } from "@fused-topk/core";
+import { afterEach, describe, expect, it, vi } from "vitest";
+import type { Loaders } from "../src/loaders.js";
+import { selectFrom } from "../src/select.js";
+
+/** Loaders that make a stand-in for each backend that is present, and give a reason for each that is not. */
+function loadersWith(...present: BackendName[]) {
+  const tried: BackendName[] = [];
+  const loader = (name: BackendName) => async (): Promise<Backend> => {
+    tried.push(name);
+    if (present.includes(name)) return { ...(await createCpuBackend()), name };
+    throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", `No ${name} here.`, { fix: `Plug in the ${name}.` });
+  };
+  const loaders: Loaders = {
+    cuda: loader("cuda"),
+    webgpu: loader("webgpu"),
+    wasm: loader("wasm"),
+    cpu: loader("cpu"),
+  };
+  return { loaders, tried };
+}
+
+async function errorOf(promise: Promise<unknown>): Promise<FusedTopKError> {
+  const error = await promise.then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
+  expect(error).toBeInstanceOf(FusedTopKError);
+  return error as FusedTopKError;
+}
+
+afterEach(() => {
+  vi.unstubAllEnvs();
+  vi.unstubAllGlobals();
+});
+
+describe("selection", () => {
+  it("tries cuda, webgpu, cpu and stops at the first that runs here", async () => {
+    const { loaders, tried } = loadersWith("webgpu", "cpu");
+    const { backend, rejected } = await selectFrom(loaders);
+    expect(backend.name).toBe("webgpu");
+    expect(tried).toEqual(["cuda", "webgpu"]);
+    expect(rejected).toEqual([
+      {
+        backend: "cuda",
+        code: "ERR_BACKEND_UNAVAILABLE",
+        message: "No cuda here. Plug in the cuda.",
+        fix: "Plug in the cuda.",
+      },
+    ]);
+  });
+
+  it("follows the order it is given", async () => {
+    const { loaders, tried } = loadersWith("cuda", "cpu");
+    expect((await selectFrom(loaders, { order: ["wasm", "cpu", "cuda"] })).backend.name).toBe("cpu");
+    expect(tried).toEqual(["wasm", "cpu"]);
+  });
+
+  it("reports a loader that fails in a way of its own as unavailable", async () => {
+    const { loaders } = loadersWith("cpu");
+    const broken = { ...loaders, cuda: () => Promise.reject(new Error("Cannot find package '@fused-topk/cuda'")) };
+    const { rejected } = await selectFrom(broken, { order: ["cuda", "cpu"] });
+    expect(rejected).toEqual([
+      {
+        backend: "cuda",
+        code: "ERR_BACKEND_UNAVAILABLE",
+        message: "Could not load it: Cannot find package '@fused-topk/cuda'. Check that @fused-topk/cuda is installed.",
+        fix: "Check that @fused-topk/cuda is installed.",
+      },
+    ]);
+  });
+
+  it("lists every reason when nothing in the order runs here", async () => {
+    const error = await errorOf(selectFrom(loadersWith().loaders, { order: ["cuda", "webgpu"] }));
+    expect(error.code).toBe("ERR_BACKEND_UNAVAILABLE");
+    expect(error.message).toContain("cuda: No cuda here. Plug in the cuda.");
+    expect(error.message).toContain("webgpu: No webgpu here. Plug in the webgpu.");
+    expect(error.fix).toContain('"cpu"');
+  });
+});
+
+describe("FUSED_TOPK_BACKEND", () => {
+  it("forces one backend, whatever the order says", async () => {
+    vi.stubEnv("FUSED_TOPK_BACKEND", "cpu");
+    const { loaders, tried } = loadersWith("cuda", "webgpu", "cpu");
+    expect((await selectFrom(loaders, { order: ["cuda"] })).backend.name).toBe("cpu");
+    expect(tried).toEqual(["cpu"]);
+  });
+
+  it("is an error, never a fallback, when the forced backend cannot run here", async () => {
+    vi.stubEnv("FUSED_TOPK_BACKEND", "cuda");
+    const { loaders, tried } = loadersWith("webgpu", "cpu");
+    const error = await errorOf(selectFrom(loaders));
+    expect(error.code).toBe("ERR_BACKEND_UNAVAILABLE");
+    expect(error.message).toContain("No cuda here. Plug in the cuda.");
+    expect(tried).toEqual(["cuda"]);
+  });
+
+  it("must name a backend", async () => {
+    vi.stubEnv("FUSED_TOPK_BACKEND", "metal");
+    const error = await errorOf(selectFrom(loadersWith("cpu").loaders));
+    expect(error.code).toBe("ERR_INVALID_ARGUMENT");
+    expect(error.message).toContain(
+      'Expected one of "cuda", "webgpu", "wasm", "cpu" for FUSED_TOPK_BACKEND but received "metal".',
+    );
+  });
+
+  it("asks for nothing when empty", async () => {
+    vi.stubEnv("FUSED_TOPK_BACKEND", "");
+    expect((await selectFrom(loadersWith("webgpu").loaders)).backend.name).toBe("webgpu");
+  });
+});
+
+describe("bad orders", () => {
+  it.each([
+    [[], "Expected at least one backend name for order"],
+    [["cpu", "gpu"], 'for order[1] but received "gpu"'],
+    [[undefined], "for order[0] but received undefined"],
+    ["cpu", 'Expected an array of backend names for order but received "cpu"'],
+  ])("%j is refused before any backend is tried", async (order, text) => {
+    const { loaders, tried } = loadersWith("cpu");
+    const error = await errorOf(selectFrom(loaders, { order: order as BackendName[] }));
+    expect(error.code).toBe("ERR_INVALID_ARGUMENT");
+    expect(error.message).toContain(text);
+    expect(tried).toEqual([]);
+  });
+
+  it("options must be an object", async () => {
+    const error = await errorOf(selectFrom(loadersWith("cpu").loaders, null as never));
+    expect(error.message).toContain("Expected an object for options but received null.");
+  });
+});
+
+it("needs no process", async () => {
+  const { loaders } = loadersWith("cpu");
+  vi.stubGlobal("process", undefined);
+  const { backend } = await selectFrom(loaders, { order: ["cpu"] }).finally(() => vi.unstubAllGlobals());
+  expect(backend.name).toBe("cpu");
+});
