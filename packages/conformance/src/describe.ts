@@ -1,0 +1,193 @@
+/// <reference types="node" />
+/** The vitest suite that every backend passes. */
+import {
+  type Backend,
+  FusedTopKError,
+  type HostLogits,
+  type SoftmaxTopK,
+  type SoftmaxTopKOptions,
+  softmaxTopKReference,
+} from "@fused-topk/core";
+import fc from "fast-check";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { catalogue, type Input } from "./catalogue.js";
+import { compare } from "./compare.js";
+import { goodCall, misuses } from "./errors.js";
+import { generatedProblem } from "./generated.js";
+import { makeLogits, optionsOf } from "./logits.js";
+import { runFamily } from "./run.js";
+
+export interface DescribeOptions {
+  /** Stands in the suite's name, e.g. the path that was forced. */
+  variant?: string;
+  /** The catalogue's set. Default "full" when the environment has FUSED_TOPK_FULL=1, "quick" otherwise. */
+  set?: "quick" | "full";
+  /** How a problem reaches the backend; default `backend.softmaxTopK`. See `RunOptions.call` of `/cases`. */
+  call?: (backend: Backend, logits: HostLogits, options: SoftmaxTopKOptions) => Promise<SoftmaxTopK>;
+  /** The seed of the generated cases. Default: a new one, which the test's name shows. */
+  seed?: number;
+}
+
+/**
+ * Registers the conformance suite of a backend with vitest: the contract case by case, generated cases, the errors and the
+ * lifecycle.
+ *
+ * @param create makes a backend; called once for the suite and once for each test that disposes one.
+ */
+export function describeBackend(create: () => Promise<Backend>, options: DescribeOptions = {}): void {
+  const full = process.env.FUSED_TOPK_FULL === "1";
+  const { variant, set = full ? "full" : "quick", seed = Date.now() % 2 ** 31 } = options;
+  const call = options.call ?? ((backend, logits, problem) => backend.softmaxTopK(logits, problem));
+  const timeout = set === "full" ? 3_600_000 : 120_000;
+
+  describe(`a backend of fused-topk${variant === undefined ? "" : `, ${variant}`}`, { timeout }, () => {
+    let backend: Backend;
+    const onBackend = (logits: HostLogits, problem: SoftmaxTopKOptions) => call(backend, logits, problem);
+    beforeAll(async () => {
+      backend = await create();
+    }, timeout);
+    afterAll(() => backend?.dispose(), timeout);
+
+    /** One problem, compared with the reference. */
+    const expectRight = (actual: SoftmaxTopK, logits: HostLogits, problem: SoftmaxTopKOptions) => {
+      const { failure } = compare(actual, softmaxTopKReference(logits, problem), problem.vocab, backend.name);
+      expect(failure, JSON.stringify(problem)).toBeUndefined();
+    };
+
+    describe("says what it is", () => {
+      test("name, device, and a maxK of 4096 at least, 1024 for WebGPU", () => {
+        expect(["cuda", "webgpu", "wasm", "cpu"]).toContain(backend.name);
+        expect(backend.device).not.toBe("");
+        expect(backend.limits.maxK).toBeGreaterThanOrEqual(backend.name === "webgpu" ? 1024 : 4096);
+      });
+    });
+
+    describe("computes what the reference computes", () => {
+      for (const family of catalogue[set]) {
+        test(family.promise, async () => {
+          const report = await runFamily(backend, family, onBackend);
+          expect(report.firstFailure, `${report.failed} of ${report.failed + report.passed} failed`).toBeUndefined();
+        });
+      }
+
+      test(`generated cases (seed ${seed})`, async () => {
+        const property = fc.asyncProperty(generatedProblem(backend.limits.maxK), async ({ logits, problem }) => {
+          expectRight(await onBackend(logits, problem), logits, problem);
+        });
+        await fc.assert(property, { numRuns: set === "full" ? 2000 : 50, seed });
+      });
+
+      test("the same bits on every run", async () => {
+        const input = problemOf("random", 3, 5000);
+        const [logits, problem] = [makeLogits(input), optionsOf(input, 100)];
+        const first = await onBackend(logits, problem);
+        for (let i = 0; i < 3; i++) expect(await onBackend(logits, problem)).toEqual(first);
+      });
+    });
+
+    describe("refuses a bad call before any work", () => {
+      for (const { name, logits = goodCall.logits, options, code = "ERR_INVALID_ARGUMENT", message } of misuses) {
+        test(name, async () => {
+          const problem = options === null ? null : { ...goodCall.options, ...options };
+          const error = await rejection(backend.softmaxTopK(logits(), problem as SoftmaxTopKOptions));
+          expect(error.message).toMatch(message);
+          expect(error.code).toBe(code);
+          expect(error.message.endsWith(error.fix!)).toBe(true);
+        });
+      }
+
+      test("k above limits.maxK", async () => {
+        const { maxK } = backend.limits;
+        if (maxK >= 2 ** 32 - 1) return expect(maxK).toBe(2 ** 32 - 1); // no vocab is larger, so no k can be
+        const error = await rejection(
+          backend.softmaxTopK(new Float32Array(8), { rows: 1, vocab: maxK + 1, k: maxK + 1 }),
+        );
+        expect(error.message).toMatch(
+          new RegExp(`^Expected at most limits.maxK \\(${maxK}\\) of this backend for k but received ${maxK + 1}\\.`),
+        );
+      });
+
+      test("and the next good call is right", async () => {
+        expectRight(await onBackend(goodCall.logits(), goodCall.options), goodCall.logits(), goodCall.options);
+      });
+    });
+
+    describe("lives and ends well", () => {
+      test("100 concurrent calls of many shapes are all right", async () => {
+        const problems = Array.from({ length: 100 }, (_, i) => {
+          const input = problemOf(i % 2 ? "random" : "fewValues", 1 + (i % 3), 20 + 37 * (i % 10));
+          return { logits: makeLogits(input), problem: optionsOf(input, 1 + (i % 20)) };
+        });
+        const results = await Promise.all(problems.map(({ logits, problem }) => onBackend(logits, problem)));
+        results.forEach((result, i) => {
+          expectRight(result, problems[i]!.logits, problems[i]!.problem);
+        });
+      });
+
+      test("a result is the caller's: later calls leave it alone", async () => {
+        const input = problemOf("random", 3, 600);
+        const [logits, problem] = [makeLogits(input), optionsOf(input, 30)];
+        const result = await onBackend(logits, problem);
+        const kept = structuredClone(result);
+        const other = makeLogits(problemOf("ascending", 3, 600));
+        for (let i = 0; i < 10; i++) await onBackend(other, problem);
+        expect(result).toEqual(kept);
+        result.probs.fill(-1);
+        result.indices.fill(7);
+        expectRight(await onBackend(logits, problem), logits, problem);
+      });
+
+      test("a call gives the event loop a turn before its result, on a GPU", async () => {
+        const input = problemOf("random", 8, 5000);
+        const [logits, problem] = [makeLogits(input), optionsOf(input, 50)];
+        let turns = 0;
+        let counter = setImmediate(function turn() {
+          turns++;
+          counter = setImmediate(turn);
+        });
+        await onBackend(logits, problem);
+        clearImmediate(counter);
+        if (backend.name === "cuda" || backend.name === "webgpu") expect(turns).toBeGreaterThan(0);
+      });
+
+      test("dispose waits for the calls under way", async () => {
+        const own = await create();
+        const input = problemOf("random", 4, 3000);
+        const [logits, problem] = [makeLogits(input), optionsOf(input, 50)];
+        const calls = [1, 2, 3].map(() => call(own, logits, problem));
+        await Promise.all([own.dispose(), ...calls]);
+        for (const result of await Promise.all(calls)) expectRight(result, logits, problem);
+      });
+
+      test("dispose may be called twice, and leaves other backends of the same device alone", async () => {
+        const own = await create();
+        await own.dispose();
+        await own.dispose();
+        await own[Symbol.asyncDispose]?.();
+        expectRight(await onBackend(goodCall.logits(), goodCall.options), goodCall.logits(), goodCall.options);
+      });
+
+      test("a call after dispose is ERR_DISPOSED", async () => {
+        const own = await create();
+        await own.dispose();
+        const error = await rejection(own.softmaxTopK(goodCall.logits(), goodCall.options));
+        expect(error.code).toBe("ERR_DISPOSED");
+        expect(error.message).toMatch(/ was disposed before this call\. Create a new one/);
+      });
+    });
+  });
+}
+
+function problemOf(distribution: Input["distribution"], rows: number, vocab: number): Input {
+  return { distribution, rows, vocab, array: "f32", offset: 0, rowStride: vocab, temperature: 1, ks: [] };
+}
+
+/** The FusedTopKError that a call rejects with. A call that throws instead of rejecting fails here too. */
+async function rejection(call: Promise<unknown>): Promise<FusedTopKError> {
+  const outcome = await call.then(
+    () => "a result",
+    (error: unknown) => error,
+  );
+  expect(outcome).toBeInstanceOf(FusedTopKError);
+  return outcome as FusedTopKError;
+}

@@ -1,0 +1,4 @@
+import { createCpuBackend } from "@fused-topk/core";
+import { describeBackend } from "../src/index.js";
+
+describeBackend(createCpuBackend, { variant: "cpu" });
