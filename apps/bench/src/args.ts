@@ -1,0 +1,164 @@
+/** The command line: what was typed becomes typed options, or a `UsageError` that says how to put it right. */
+import { parseArgs } from "node:util";
+import type { BackendName, DType } from "@fused-topk/core";
+import { type DataKind, dataKinds } from "./data.js";
+import { checkShapeName, shapeGroups } from "./shapes.js";
+import { UsageError } from "./usage-error.js";
+
+export const commands = ["run", "verify", "doctor"] as const;
+export type Command = (typeof commands)[number];
+
+export interface Options {
+  command: Command;
+  backends?: BackendName[];
+  shapes?: string[];
+  k?: number[];
+  dtypes?: DType[];
+  data?: DataKind[];
+  /** Path of a .npy file. */
+  input?: string;
+  /** Path of the fused kernel to force. */
+  path?: string;
+  /** Path of the result file to write. */
+  json?: string;
+  seed: number;
+  quick: boolean;
+  full: boolean;
+  help: boolean;
+}
+
+const backendNames: readonly BackendName[] = ["cuda", "webgpu", "wasm", "cpu"];
+const dtypeNames: readonly DType[] = ["f32", "f16", "bf16"];
+
+/** The options each command takes, beside `--backend`, `--json` and `--help`. */
+const accepted: Readonly<Record<Command, readonly string[]>> = {
+  run: ["backend", "shapes", "k", "dtype", "data", "input", "path", "json", "seed", "quick"],
+  verify: ["backend", "path", "quick", "full"],
+  doctor: ["backend"],
+};
+
+export const help = `Usage: npm run bench -- [command] [options]
+
+  run      times the fused kernel beside what it replaces and beside a kernel that only reads the logits (default)
+  verify   the contract, case by case, on every backend found
+  doctor   what was found on this machine, what was not, and how to get it
+
+Options
+  --backend A,B     of ${backendNames.join(", ")}; default: all that are found
+  --shapes A,B      ROWSxVOCAB, ROWSxVOCAB:K, or a group:
+${Object.entries(shapeGroups)
+  .map(([name, { summary }]) => `                      ${name.padEnd(14)} ${summary}`)
+  .join("\n")}
+  --k A,B           how many of the best; at most the vocab counts
+  --dtype A,B       of ${dtypeNames.join(", ")}
+  --data A,B        generated logits, of ${dataKinds.join(", ")}
+  --input FILE.npy  your logits, [rows, vocab] of float32, float16, or uint16 with --dtype bf16
+  --path NAME       force one path of the fused kernel (doctor lists them)
+  --seed N          of the generated logits; default 1
+  --json FILE       write the result file
+  --quick           a few seconds instead of minutes
+  --full            verify: the whole matrix
+  --help            this text
+`;
+
+/**
+ * @param argv without node and the script.
+ * @throws {UsageError}
+ */
+export function parseOptions(argv: readonly string[]): Options {
+  const { values, positionals } = parse(argv);
+  const [command = "run", ...rest] = positionals;
+  if (!isOneOf(commands, command)) {
+    throw new UsageError(
+      `Expected one of ${commands.join(", ")} for the command but received "${command}". ${SEE_HELP}`,
+    );
+  }
+  if (rest.length > 0) throw new UsageError(`Expected one command but received "${rest.join(" ")}" too. ${SEE_HELP}`);
+  for (const name of Object.keys(values)) {
+    if (name !== "help" && !accepted[command].includes(name)) {
+      const takers = commands.filter((other) => accepted[other].includes(name));
+      throw new UsageError(`${command} does not take --${name}; ${takers.join(" and ")} does. ${SEE_HELP}`);
+    }
+  }
+  if (values.quick && values.full) throw new UsageError("Expected --quick or --full but received both. Drop one.");
+  const options: Options = {
+    command,
+    seed: values.seed === undefined ? 1 : count("seed", values.seed, 0),
+    quick: values.quick ?? false,
+    full: values.full ?? false,
+    help: values.help ?? false,
+  };
+  if (values.backend !== undefined) options.backends = list("backend", values.backend, backendNames);
+  if (values.dtype !== undefined) options.dtypes = list("dtype", values.dtype, dtypeNames);
+  if (values.data !== undefined) options.data = list("data", values.data, dataKinds);
+  if (values.k !== undefined) options.k = split("k", values.k).map((k) => count("k", k, 1));
+  if (values.shapes !== undefined) {
+    options.shapes = split("shapes", values.shapes);
+    options.shapes.forEach(checkShapeName);
+  }
+  if (values.input !== undefined) options.input = values.input;
+  if (values.path !== undefined) options.path = values.path;
+  if (values.json !== undefined) options.json = values.json;
+  if (options.input !== undefined && options.data !== undefined) {
+    throw new UsageError("Expected --input or --data but received both. Drop one.");
+  }
+  return options;
+}
+
+const SEE_HELP = "See --help.";
+
+function parse(argv: readonly string[]) {
+  const string = { type: "string" } as const;
+  const boolean = { type: "boolean" } as const;
+  try {
+    return parseArgs({
+      args: [...argv],
+      allowPositionals: true,
+      options: {
+        backend: string,
+        shapes: string,
+        k: string,
+        dtype: string,
+        data: string,
+        input: string,
+        path: string,
+        json: string,
+        seed: string,
+        quick: boolean,
+        full: boolean,
+        help: { ...boolean, short: "h" },
+      },
+    });
+  } catch (error) {
+    throw new UsageError(`${(error as Error).message.split(". ")[0]}. ${SEE_HELP}`);
+  }
+}
+
+function split(name: string, value: string): string[] {
+  const items = value.split(",").map((item) => item.trim());
+  if (items.includes("")) {
+    throw new UsageError(`Expected names separated by commas for --${name} but received "${value}". ${SEE_HELP}`);
+  }
+  return items;
+}
+
+function list<T extends string>(name: string, value: string, allowed: readonly T[]): T[] {
+  return split(name, value).map((item) => {
+    if (isOneOf(allowed, item)) return item;
+    throw new UsageError(
+      `Expected one of ${allowed.join(", ")} for --${name} but received "${item}". Check the spelling.`,
+    );
+  });
+}
+
+function count(name: string, value: string, least: number): number {
+  const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
+  if (number >= least && number < 2 ** 32) return number;
+  throw new UsageError(
+    `Expected an integer from ${least} to 4294967295 for --${name} but received "${value}". ${SEE_HELP}`,
+  );
+}
+
+function isOneOf<T extends string>(allowed: readonly T[], value: string): value is T {
+  return (allowed as readonly string[]).includes(value);
+}

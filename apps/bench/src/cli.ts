@@ -1,0 +1,34 @@
+#!/usr/bin/env node
+/** The command line of the bench. Exit status: 0 well, 1 a failure that it reports, 2 a wrong command line, 130 interrupted. */
+import { help, type Options, parseOptions } from "./args.js";
+import { defaultBackends } from "./devices.js";
+import { doctor } from "./doctor.js";
+import { run } from "./run.js";
+import { ensureAdapter } from "./software-adapter.js";
+import { UsageError } from "./usage-error.js";
+import { verify } from "./verify.js";
+
+async function main(argv: readonly string[]): Promise<number> {
+  const options = parseOptions(argv);
+  if (options.help) {
+    process.stdout.write(help);
+    return 0;
+  }
+  if ((options.backends ?? defaultBackends).includes("webgpu")) await ensureAdapter();
+  return commands[options.command](options, argv);
+}
+
+const commands: Record<Options["command"], (options: Options, argv: readonly string[]) => Promise<number>> = {
+  run,
+  verify,
+  doctor,
+};
+
+try {
+  // A GPU's threads keep the process alive, so it does not end by itself.
+  process.exit(await main(process.argv.slice(2)));
+} catch (error) {
+  if (!(error instanceof UsageError)) throw error;
+  process.stderr.write(`${error.message}\n`);
+  process.exit(2);
+}

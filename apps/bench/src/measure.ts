@@ -1,0 +1,182 @@
+/** One scenario on one device: every variant timed, compared with the reference, and set in ratio. No Node here. */
+import { type Backend, bytesPerElement, FusedTopKError, type HostLogits } from "@fused-topk/core";
+import type { Measurement, Meter, Variant } from "@fused-topk/core/measure";
+import { checkResult, type Expected } from "./check.js";
+import { repeatRows } from "./data.js";
+import type { DeviceRecord, MeasuredVariant, MeasurementRecord, ScenarioRecord, SkippedRecord } from "./schema.js";
+import { quantile } from "./statistics.js";
+
+/** A device that scenarios are measured on. */
+export interface MeasuredDevice extends DeviceRecord {
+  backendInstance: Backend;
+  meter: Meter;
+}
+
+/** How long to measure. */
+export interface Effort {
+  /** Milliseconds to spend on the calls of one variant. */
+  budget: number;
+  /** Timings to take of one variant, if the budget allows. */
+  repeats: number;
+}
+
+export interface ScenarioInput {
+  scenario: ScenarioRecord;
+  /** `templateRows x vocab` logits; row r of set s is template row (r + s) % templateRows. */
+  template: HostLogits;
+  templateRows: number;
+  expected: Expected;
+}
+
+export interface ScenarioOutcome {
+  measurements: MeasurementRecord[];
+  skipped: SkippedRecord[];
+}
+
+/** More than any GPU's second-level cache, four times over, so that no call finds its logits there. */
+const COLD_BYTES = 4 * 60e6;
+/** The same for a CPU, at a size that a small machine can hold. */
+const COLD_BYTES_ON_CPU = 64e6;
+/** A software adapter fills its sets at about 1 GB/s, so it gets fewer. */
+const COLD_BYTES_ON_SOFTWARE = 8e6;
+const MOST_SETS = 1024;
+/** Host arrays beyond this are not measured end to end. */
+const MOST_HOST_BYTES = 2 ** 30;
+
+/**
+ * Measures the variants one after another; what a device cannot do, for want of memory or because K is too large, is
+ * skipped with its reason.
+ *
+ * @param onVariant called before each variant; throws to stop.
+ */
+export async function measureScenario(
+  device: MeasuredDevice,
+  input: ScenarioInput,
+  effort: Effort,
+  onVariant: (variant: MeasuredVariant) => void | Promise<void>,
+  path?: string,
+): Promise<ScenarioOutcome> {
+  const { scenario } = input;
+  const outcome: ScenarioOutcome = { measurements: [], skipped: [] };
+  for (const variant of variantsOf(device.meter, scenario)) {
+    await onVariant(variant);
+    try {
+      const measured = variant === "end-to-end" ? measureCalls : measureKernels;
+      const measurement = await measured(device, input, effort, variant as Variant, path);
+      outcome.measurements.push(record(device, input, variant, measurement));
+    } catch (error) {
+      const reason = unableReason(error);
+      if (reason === undefined) throw error;
+      outcome.skipped.push({ ...scenario, backend: device.backend, variant, reason });
+    }
+  }
+  setRatios(outcome.measurements);
+  return outcome;
+}
+
+/** A scaling scenario draws curves of the kernel against its floor and the unfused pair; the others get everything. */
+function variantsOf(meter: Meter, { group }: ScenarioRecord): MeasuredVariant[] {
+  if (!group.startsWith("scaling-")) return [...meter.variants, "end-to-end"];
+  return meter.variants.filter((variant) => variant !== "three-pass");
+}
+
+/** Input sets that push each other out of the caches of the device. */
+function setsOf(device: DeviceRecord, { rows, vocab, dtype }: ScenarioRecord): number {
+  const cold = { gpu: COLD_BYTES, cpu: COLD_BYTES_ON_CPU, software: COLD_BYTES_ON_SOFTWARE }[device.kind];
+  return Math.min(MOST_SETS, Math.max(1, Math.ceil(cold / (rows * vocab * bytesPerElement[dtype]))));
+}
+
+type Timed = Measurement & { sets: number };
+
+async function measureKernels(
+  device: MeasuredDevice,
+  { scenario, template }: ScenarioInput,
+  effort: Effort,
+  variant: Variant,
+  path?: string,
+): Promise<Timed> {
+  const { rows, vocab, k, dtype } = scenario;
+  const sets = setsOf(device, scenario);
+  const measure = (repeats: number) =>
+    device.meter.measure({
+      variant,
+      options: { rows, vocab, k, dtype },
+      template,
+      sets,
+      repeats,
+      ...(path !== undefined && variant === "fused" && { path }),
+    });
+  const first = await measure(1); // compiles what is to be compiled, and says how long one takes
+  const repeats = affordable(effort, first.microseconds[0]!);
+  return { ...(repeats > 1 ? await measure(repeats) : first), sets };
+}
+
+async function measureCalls(device: MeasuredDevice, input: ScenarioInput, effort: Effort): Promise<Timed> {
+  const { rows, vocab, k, dtype } = input.scenario;
+  const bytes = rows * vocab * bytesPerElement[dtype];
+  if (bytes > MOST_HOST_BYTES) {
+    throw new FusedTopKError(
+      "ERR_OUT_OF_MEMORY",
+      `A host array of ${(bytes / 1e9).toFixed(1)} GB is beyond this bench.`,
+    );
+  }
+  const logits = repeatRows(input.template, input.templateRows, rows);
+  const call = async () => {
+    const begin = performance.now();
+    const result = await device.backendInstance.softmaxTopK(logits, { rows, vocab, k, dtype });
+    return { result, microseconds: (performance.now() - begin) * 1000 };
+  };
+  const { result, microseconds: first } = await call();
+  const microseconds: number[] = [];
+  const repeats = affordable(effort, first);
+  while (microseconds.length < repeats) microseconds.push((await call()).microseconds);
+  return { microseconds, result, launches: 0, bytesWritten: 0, scratchBytes: 0, path: "public API", sets: 1 };
+}
+
+function affordable({ budget, repeats }: Effort, microseconds: number): number {
+  return Math.min(repeats, Math.max(1, Math.floor((budget * 1000) / microseconds)));
+}
+
+function record(
+  device: MeasuredDevice,
+  { scenario, expected }: ScenarioInput,
+  variant: MeasuredVariant,
+  { microseconds, result, launches, bytesWritten, scratchBytes, path, sets }: Timed,
+): MeasurementRecord {
+  const median = quantile(microseconds, 0.5);
+  const bytes = scenario.rows * scenario.vocab * bytesPerElement[scenario.dtype];
+  return {
+    ...scenario,
+    backend: device.backend,
+    variant,
+    path,
+    sets,
+    samples: microseconds.map((sample) => rounded(sample)),
+    median: rounded(median),
+    p10: rounded(quantile(microseconds, 0.1)),
+    p90: rounded(quantile(microseconds, 0.9)),
+    gigabytesPerSecond: rounded(bytes / median / 1000),
+    ...(variant !== "end-to-end" && { launches, bytesWritten, scratchBytes }),
+    ...(result !== undefined && { check: checkResult(device.backend, variant, expected, result) }),
+  };
+}
+
+function setRatios(measurements: MeasurementRecord[]): void {
+  const medianOf = (name: Variant) => measurements.find(({ variant }) => variant === name)?.median;
+  const floor = medianOf("read-floor");
+  const unfused = medianOf("unfused");
+  for (const measurement of measurements) {
+    if (floor !== undefined) measurement.floorRatio = rounded(measurement.median / floor);
+    if (unfused !== undefined) measurement.unfusedRatio = rounded(unfused / measurement.median);
+  }
+}
+
+/** Why a device cannot take a scenario, in the words of its error; undefined where the error is a fault. */
+function unableReason(error: unknown): string | undefined {
+  const unable = ["ERR_OUT_OF_MEMORY", "ERR_INVALID_ARGUMENT"];
+  return error instanceof FusedTopKError && unable.includes(error.code) ? error.message : undefined;
+}
+
+function rounded(value: number): number {
+  return Number(value.toPrecision(5));
+}

@@ -1,0 +1,164 @@
+/** A result file as tables: for the terminal and, by the same functions, for the documents. No Node here. */
+import { formatBytes, formatCount, formatError, formatRatio, formatTime } from "./format.js";
+import type { DeviceRecord, HostRecord, MeasurementRecord, ResultFile, ScenarioRecord } from "./schema.js";
+import { scalingAxes } from "./shapes.js";
+import { drawText, figures, type Table, words } from "./table.js";
+
+/** What the columns mean, in one line each. */
+export const legend = [
+  "x floor    times longer than only reading the same logits once, on this device in this run; 1.00 is the limit",
+  "x faster   times faster than unfused: softmax written to memory, then top-K over it",
+  "written    bytes a call writes to memory: results and intermediates",
+  "end-to-end a call on a JavaScript array by the wall clock: upload, kernel, readback",
+  "indices    compared with the float64 reference in this run",
+].join("\n");
+
+/** The host and the devices of a run, and the backends that are missing with the reason. */
+export function describeMachine(host: HostRecord, devices: readonly DeviceRecord[]): string {
+  const lines = [`host     ${describeHostLine(host)}`];
+  for (const device of devices) lines.push(`${device.backend.padEnd(8)} ${describeDevice(device)}`);
+  return lines.join("\n");
+}
+
+export function describeHostLine({ cpu, cores, memoryBytes, os, runtime }: HostRecord): string {
+  return `${cpu}, ${cores} cores, ${formatBytes(memoryBytes)}, ${os}, ${runtime}`;
+}
+
+export function describeDevice({ name, kind, details }: DeviceRecord): string {
+  const driver = details.driver === undefined ? "" : `, ${details.driver}`;
+  const warning = kind === "software" ? " It runs on the CPU: its times say nothing about a GPU." : "";
+  return `${name}${driver}${warning === "" ? "" : "."}${warning}`;
+}
+
+/** e.g. "1024 x 50257, K 256, f32, random". */
+export function scenarioTitle({ rows, vocab, k, dtype, data }: ScenarioRecord): string {
+  return `${rows} x ${vocab}, K ${k}, ${dtype}, ${data}`;
+}
+
+/** All variants of one scenario, on every device. */
+export function scenarioTable(measurements: readonly MeasurementRecord[]): Table {
+  return {
+    columns: [
+      words("backend"),
+      words("variant"),
+      figures("time a call"),
+      figures("p10 to p90"),
+      figures("x floor"),
+      figures("x faster"),
+      figures("GB/s"),
+      figures("written"),
+      figures("launches"),
+      words("indices"),
+    ],
+    rows: measurements.map((m) => [
+      m.backend,
+      m.variant,
+      formatTime(m.median),
+      `${formatTime(m.p10)} to ${formatTime(m.p90)}`,
+      m.floorRatio === undefined ? "" : formatRatio(m.floorRatio),
+      m.unfusedRatio === undefined || m.variant === "read-floor" ? "" : formatRatio(m.unfusedRatio),
+      formatRatio(m.gigabytesPerSecond),
+      m.bytesWritten === undefined ? "" : formatBytes(m.bytesWritten),
+      m.launches === undefined ? "" : String(m.launches),
+      indicesCell(m),
+    ]),
+  };
+}
+
+/** The growth of the fused kernel over one axis, beside the floor and the unfused pair, on every device. */
+export function scalingTable(measurements: readonly MeasurementRecord[], axis: "rows" | "vocab" | "k"): Table {
+  const fused = measurements.filter(({ variant }) => variant === "fused");
+  const twin = (m: MeasurementRecord, variant: string) => {
+    const other = measurements.find((o) => o.variant === variant && o.backend === m.backend && sameScenario(o, m));
+    return other === undefined ? "" : formatTime(other.median);
+  };
+  return {
+    columns: [
+      words("backend"),
+      figures(axis === "k" ? "K" : axis),
+      words("shape"),
+      figures("fused"),
+      figures("read-floor"),
+      figures("unfused"),
+      figures("x floor"),
+      figures("x faster"),
+      words("indices"),
+    ],
+    rows: fused.map((m) => [
+      m.backend,
+      formatCount(m[axis]),
+      scenarioTitle(m),
+      formatTime(m.median),
+      twin(m, "read-floor"),
+      twin(m, "unfused"),
+      m.floorRatio === undefined ? "" : formatRatio(m.floorRatio),
+      m.unfusedRatio === undefined ? "" : formatRatio(m.unfusedRatio),
+      indicesCell(m),
+    ]),
+  };
+}
+
+/** The measurements of a run in the terminal: a table a scenario, and one for each axis of growth. */
+export function drawMeasurements(file: ResultFile): string {
+  const blocks: string[] = [];
+  for (const [group, ofGroup] of groupBy(file.measurements, ({ group }) => group)) {
+    const axis = scalingAxes[group];
+    if (axis === undefined) {
+      for (const [title, ofScenario] of groupBy(ofGroup, scenarioTitle)) {
+        blocks.push(`${group}: ${title}\n${drawText(scenarioTable(ofScenario))}`);
+      }
+    } else {
+      const byBackend = [...ofGroup].sort(
+        (a, b) =>
+          file.devices.findIndex((d) => d.backend === a.backend) -
+          file.devices.findIndex((d) => d.backend === b.backend),
+      );
+      blocks.push(`growth over ${axis === "k" ? "K" : axis}\n${drawText(scalingTable(byBackend, axis))}`);
+    }
+  }
+  return blocks.join("\n\n");
+}
+
+/** One line on every comparison with the reference, and one for each that failed. */
+export function drawChecks(measurements: readonly MeasurementRecord[]): string {
+  const lines: string[] = [];
+  const ours = measurements.filter(({ variant, check }) => variant !== "unfused" && check !== undefined);
+  const rows = ours.reduce((sum, { check }) => sum + check!.rows, 0);
+  const largest = Math.max(0, ...ours.map(({ check }) => check!.maxRelativeError));
+  const failed = measurements.filter(({ check }) => check?.passed === false);
+  if (failed.length === 0) {
+    lines.push(
+      `Checked against the float64 reference: ${formatCount(rows)} rows in ${ours.length} results, every index exact, ` +
+        `largest relative error of a probability ${formatError(largest)}.`,
+    );
+  }
+  for (const m of failed) {
+    lines.push(
+      `WRONG: ${m.backend} ${m.variant} (${m.path}) on ${scenarioTitle(m)}: ${m.check!.rowsWithOtherIndices} of ` +
+        `${m.check!.rows} rows have other indices; largest relative error ${formatError(m.check!.maxRelativeError)}.`,
+    );
+  }
+  return lines.join("\n");
+}
+
+function indicesCell({ check, variant }: MeasurementRecord): string {
+  if (check === undefined) return "";
+  if (!check.passed) return `WRONG in ${check.rowsWithOtherIndices} of ${check.rows} rows`;
+  if (check.rowsWithOtherIndices > 0 && variant === "unfused")
+    return `near ties swapped in ${check.rowsWithOtherIndices} of ${check.rows} rows`;
+  return `exact, ${formatCount(check.rows)} rows`;
+}
+
+function sameScenario(a: ScenarioRecord, b: ScenarioRecord): boolean {
+  return a.group === b.group && scenarioTitle(a) === scenarioTitle(b);
+}
+
+function groupBy<T>(items: readonly T[], key: (item: T) => string): Map<string, T[]> {
+  const groups = new Map<string, T[]>();
+  for (const item of items) {
+    const group = groups.get(key(item)) ?? [];
+    group.push(item);
+    groups.set(key(item), group);
+  }
+  return groups;
+}

@@ -1,0 +1,92 @@
+/** The command `verify`: the conformance cases on every backend found, in every configuration of it. */
+import type { Report } from "@fused-topk/conformance/cases";
+import { runCases } from "@fused-topk/conformance/cases";
+import type { Options } from "./args.js";
+import { defaultBackends, findDevices } from "./devices.js";
+import { describeHost, version } from "./environment.js";
+import { formatCount, formatError } from "./format.js";
+import { breathe, exitOnInterrupt } from "./interrupt.js";
+import { Progress } from "./progress.js";
+import { describeMachine } from "./report.js";
+import { drawText, figures, words } from "./table.js";
+
+/** @returns the exit status: 1 when a case failed or a backend that was asked for is missing. */
+export async function verify(options: Options): Promise<number> {
+  const progress = new Progress();
+  exitOnInterrupt(progress, "Nothing is verified.");
+  progress.update("Looking for devices");
+  const { found, rejected } = await findDevices(options.backends ?? defaultBackends);
+  progress.clear();
+  print(`fused-topk ${version}\n`);
+  print(describeMachine(describeHost(), found));
+  for (const { backend, message } of rejected) print(`${backend.padEnd(8)} not here. ${message}`);
+
+  let failed = options.backends === undefined ? 0 : rejected.length;
+  const totals: string[][] = [];
+  for (const device of found) {
+    for (const [name, create] of Object.entries(device.configurations)) {
+      const title = name === "" ? device.backend : `${device.backend}, ${name}`;
+      const backend = await create();
+      const report = await runCases(backend, {
+        set: options.full ? "full" : "quick",
+        call: async (logits, problem) => {
+          await breathe();
+          return backend.softmaxTopK(logits, problem);
+        },
+        onProgress: ({ done, total, promise }) => progress.update(`${title}: ${promise}`, `${done}/${total}`),
+      });
+      await backend.dispose();
+      progress.clear();
+      print(`\n${title} (${device.name})\n${drawReport(report)}`);
+      for (const { promise, firstFailure } of report.groups) {
+        if (firstFailure !== undefined) print(`\nFAILED: ${promise}\n  ${firstFailure}`);
+      }
+      failed += report.failed;
+      totals.push([title, ...totalCells(report)]);
+    }
+  }
+  const columns = [words("backend"), ...caseColumns];
+  print(`\nall together, ${options.full ? "full" : "quick"} set\n${drawText({ columns, rows: totals })}`);
+  print(
+    failed === 0
+      ? "\nEvery case passed: the same indices on every backend, equal to the float64 reference."
+      : `\n${failed} failed.`,
+  );
+  return failed === 0 ? 0 : 1;
+}
+
+const caseColumns = [
+  figures("passed"),
+  figures("failed"),
+  figures("k > maxK"),
+  figures("largest error, probs"),
+  figures("logSumExp"),
+];
+
+function drawReport({ groups }: Report): string {
+  return drawText({
+    columns: [words("promise"), ...caseColumns],
+    rows: groups.map((group) => [
+      group.promise,
+      formatCount(group.passed),
+      formatCount(group.failed),
+      formatCount(group.skipped),
+      formatError(group.probabilityError),
+      formatError(group.logSumExpError),
+    ]),
+  });
+}
+
+function totalCells({ passed, failed, skipped, groups }: Report): string[] {
+  return [
+    formatCount(passed),
+    formatCount(failed),
+    formatCount(skipped),
+    formatError(Math.max(0, ...groups.map((group) => group.probabilityError))),
+    formatError(Math.max(0, ...groups.map((group) => group.logSumExpError))),
+  ];
+}
+
+function print(text: string): void {
+  process.stdout.write(`${text}\n`);
+}
