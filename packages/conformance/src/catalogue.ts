@@ -113,14 +113,21 @@ const quick: readonly Family[] = [
     temperatures: everyTemperature,
   },
   {
+    promise: "the temperature holds where the maximum rises along the row",
+    distributions: ["ascending", "staircase"],
+    shapes: [[1, 9001]],
+    k: [10],
+    temperatures: [0.3, 3],
+  },
+  {
     promise: "the vocabularies of real models are right",
     distributions: ["random", "dust", "ascending"],
     shapes: [[2, 50257]],
     k: [50, 256],
   },
   {
-    promise: "a row of 128256 is right",
-    distributions: ["random"],
+    promise: "a row of 128256 is right, and its sum is no long chain",
+    distributions: ["random", "dust"],
     shapes: [[1, 128256]],
     k: [50],
     arrays: ["f32", "bf16 bits"],

@@ -60,7 +60,8 @@ export const distributions = {
   staircase: shuffled("the relative bound at every size of probability", (rank) => 40 - 0.37 * rank),
   narrow: each("bins too coarse for values close together", (_, __, { random }) => 100 + 0.01 * random.normal()),
   outlier: shuffled("one logit far above the rest", (rank, _, { random }) => (rank === 0 ? 200 : random.normal())),
-  dust: each("weights too small to add to a long float32 sum one by one", (i) => (i < 2048 ? 0 : -17.35)),
+  // exp(-16.65) is just below half an ulp of 1: a float32 sum that stands at 1 never grows.
+  dust: each("weights that vanish when added to a long float32 sum one by one", (i) => (i === 0 ? 0 : -16.65)),
 
   ascending: each("a running threshold that every logit beats", (i, vocab) => (40 * i) / vocab - 20),
   descending: each("candidates that all come first", (i, vocab) => 20 - (40 * i) / vocab),
@@ -69,7 +70,7 @@ export const distributions = {
   equal: each("ties everywhere: the lowest indices win", () => 1.5),
   twoValues: each("ties on both sides of the threshold", (_, __, { random }) => random.below(2)),
   fewValues: each("long runs of ties", (_, __, { random }) => random.below(7) / 4),
-  ties: shuffled("ties across the K-th place", (rank) => -Math.floor(2.2 * Math.log2(rank + 3))),
+  ties: shuffled("ties across the K-th place", (rank) => -Math.floor(0.7 * Math.log2(rank + 4))),
 
   residue32: residueClass(32),
   residue64: residueClass(64),

@@ -1,7 +1,12 @@
 /** Runs the cases of the catalogue on a backend. */
 
-import type { SoftmaxTopKOptions } from "@fused-topk/core";
-import { type Backend, type HostLogits, type SoftmaxTopK, softmaxTopKReference } from "@fused-topk/core";
+import {
+  type Backend,
+  type HostLogits,
+  type SoftmaxTopK,
+  type SoftmaxTopKOptions,
+  softmaxTopKReference,
+} from "@fused-topk/core";
 import { catalogue, type Family, type Input, inputsOf } from "./catalogue.js";
 import { compare } from "./compare.js";
 import { distributions } from "./distributions.js";
