@@ -1,9 +1,7 @@
 /** Comparison of a result with the float64 reference. No Node here. */
+import { probabilityBound } from "@fused-topk/conformance/cases";
 import { type BackendName, type HostLogits, type SoftmaxTopK, softmaxTopKReference } from "@fused-topk/core";
 import type { CheckRecord, MeasuredVariant, ScenarioRecord } from "./schema.js";
-
-/** Relative error of a probability that the contract grants. */
-const bounds: Readonly<Record<BackendName, number>> = { cpu: 1e-6, wasm: 1e-6, cuda: 4e-6, webgpu: 1e-5 };
 
 /** Baselines that are no product of this project need to be plausible, not within its contract. */
 const PLAUSIBLE = 1e-3;
@@ -24,7 +22,7 @@ export interface Expected {
 }
 
 /** Computes the reference for some rows of a template of `templateRows x scenario.vocab` logits. */
-export function expect(scenario: ScenarioRecord, template: HostLogits, templateRows: number): Expected {
+export function expectedOf(scenario: ScenarioRecord, template: HostLogits, templateRows: number): Expected {
   const { vocab, k, dtype } = scenario;
   const rows = Math.min(templateRows, scenario.rows, Math.max(REFERENCE_ROWS, Math.floor(REFERENCE_LOGITS / vocab)));
   return { rows, templateRows, result: softmaxTopKReference(template, { rows, vocab, k, dtype }) };
@@ -60,7 +58,7 @@ export function checkResult(
   check.passed =
     variant === "unfused"
       ? check.maxRelativeError <= PLAUSIBLE
-      : check.rowsWithOtherIndices === 0 && check.maxRelativeError <= bounds[backend];
+      : check.rowsWithOtherIndices === 0 && check.maxRelativeError <= probabilityBound[backend];
   return check;
 }
 

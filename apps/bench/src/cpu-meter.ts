@@ -1,15 +1,7 @@
 /** The meter of the CPU backend: what JavaScript programs do today, beside it. No Node here. */
-import {
-  allocateResult,
-  type Backend,
-  createCpuBackend,
-  decodeBFloat16,
-  decodeFloat16,
-  type HostLogits,
-  type SoftmaxTopK,
-} from "@fused-topk/core";
+import { allocateResult, type Backend, createCpuBackend, type HostLogits, type SoftmaxTopK } from "@fused-topk/core";
 import type { Measurement, MeasureRequest, Meter, Variant } from "@fused-topk/core/measure";
-import { repeatRows } from "./data.js";
+import { repeatRows, widenLogits } from "./data.js";
 
 type Problem = Required<MeasureRequest["options"]>;
 
@@ -90,7 +82,7 @@ class CpuMeter implements Meter {
 function unfused(logits: HostLogits, { rows, vocab, k, dtype }: Problem): SoftmaxTopK {
   const result = allocateResult(rows, k);
   for (let r = 0; r < rows; r++) {
-    const row = widen(logits.subarray(r * vocab, (r + 1) * vocab), dtype);
+    const row = widenLogits(logits.subarray(r * vocab, (r + 1) * vocab), dtype);
     const max = row.reduce((a, b) => Math.max(a, b), Number.NEGATIVE_INFINITY);
     const weights = row.map((x) => Math.exp(x - max));
     const sum = weights.reduce((a, b) => a + b, 0);
@@ -108,7 +100,7 @@ function unfused(logits: HostLogits, { rows, vocab, k, dtype }: Problem): Softma
 function threePass(logits: HostLogits, { rows, vocab, k, dtype }: Problem): SoftmaxTopK {
   const result = allocateResult(rows, k);
   for (let r = 0; r < rows; r++) {
-    const row = widen(logits.subarray(r * vocab, (r + 1) * vocab), dtype);
+    const row = widenLogits(logits.subarray(r * vocab, (r + 1) * vocab), dtype);
     let max = Number.NEGATIVE_INFINITY;
     for (let i = 0; i < vocab; i++) if (row[i]! > max) max = row[i]!;
     const reference = max === Number.NEGATIVE_INFINITY ? 0 : max;
@@ -178,9 +170,4 @@ function combineWords(logits: HostLogits): number {
   }
   for (let i = end; i < words.length; i++) a ^= words[i]!;
   return a ^ b ^ c ^ d;
-}
-
-function widen(row: HostLogits, dtype: Problem["dtype"]): Float32Array {
-  if (dtype === "f32") return row as Float32Array;
-  return Float32Array.from(row as Uint16Array, dtype === "f16" ? decodeFloat16 : decodeBFloat16);
 }

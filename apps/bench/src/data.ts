@@ -30,10 +30,16 @@ export function generateLogits(kind: DataKind, rows: number, vocab: number, dtyp
 
 /** The same logits as another dtype: rounded to nearest where it is narrower. */
 export function convertLogits(logits: HostLogits, from: DType, to: DType): HostLogits {
-  if (from === to) return logits;
-  if (from === "f32") return encodeLogits(logits as Float32Array, to);
-  const decode = from === "f16" ? decodeFloat16 : decodeBFloat16;
-  return encodeLogits(Float32Array.from(logits as Uint16Array, decode), to);
+  return from === to ? logits : encodeLogits(widenLogits(logits, from), to);
+}
+
+/** The logits as float32, which holds every dtype exactly; f32 is returned as it is. */
+export function widenLogits(logits: HostLogits, dtype: DType): Float32Array {
+  if (dtype === "f32") return logits as Float32Array;
+  const values = decoded(dtype);
+  const wide = new Float32Array(logits.length);
+  for (let i = 0; i < wide.length; i++) wide[i] = values[logits[i]!]!;
+  return wide;
 }
 
 /** `rows` rows of which row r is template row (r + shift) % templateRows. A copy, also where it equals the template. */
@@ -83,6 +89,19 @@ function fillRow(row: Float32Array, kind: DataKind, dtype: DType, random: () => 
 
 /** Floats in [1, 2). */
 const significandSteps: Record<DType, number> = { f32: 2 ** 23, f16: 2 ** 10, bf16: 2 ** 7 };
+
+const decodedValues = new Map<DType, Float32Array>();
+
+/** The value of each of the 65536 bit patterns. */
+function decoded(dtype: "f16" | "bf16"): Float32Array {
+  let values = decodedValues.get(dtype);
+  if (values === undefined) {
+    const decode = dtype === "f16" ? decodeFloat16 : decodeBFloat16;
+    values = Float32Array.from({ length: 65536 }, (_, bits) => decode(bits));
+    decodedValues.set(dtype, values);
+  }
+  return values;
+}
 
 function encodeLogits(logits: Float32Array, dtype: DType): HostLogits {
   if (dtype === "f32") return logits;

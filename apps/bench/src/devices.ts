@@ -97,7 +97,9 @@ async function findWebGPUDevice(): Promise<Device> {
     createBackend: () => createWebGPUBackend({ gpu }),
     createMeter: () => createWebGPUMeter({ gpu }),
     configurations: {
-      "subgroups on": () => createWebGPUBackend({ gpu, path: { subgroups: true } }),
+      ...(adapter.features.has("subgroups") && {
+        "subgroups on": () => createWebGPUBackend({ gpu, path: { subgroups: true } }),
+      }),
       "subgroups off": () => createWebGPUBackend({ gpu, path: { subgroups: false } }),
     },
   };

@@ -19,9 +19,11 @@ export function formatBytes(bytes: number): string {
   return `${digits(value)} ${units[unit]}`;
 }
 
-/** A ratio: two decimals up to 10, then as few as three significant digits need. */
+/** A ratio with three significant digits. */
 export function formatRatio(ratio: number): string {
-  return ratio < 10 ? ratio.toFixed(2) : digits(ratio);
+  if (ratio >= 100) return Math.round(ratio).toString();
+  if (ratio >= 1) return ratio.toFixed(ratio >= 10 ? 1 : 2);
+  return ratio.toPrecision(2);
 }
 
 /** A relative error, such as 3.1e-7; 0 as it is. */

@@ -5,7 +5,7 @@ const INTERRUPTED = 130;
 
 /** From now on Ctrl-C takes the progress line away, says what is lost and exits. */
 export function exitOnInterrupt(progress: Progress, loss: string): void {
-  process.once("SIGINT", () => {
+  process.on("SIGINT", () => {
     progress.clear();
     process.stderr.write(`Interrupted. ${loss}\n`);
     process.exit(INTERRUPTED);

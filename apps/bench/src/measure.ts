@@ -148,6 +148,7 @@ function record(
   return {
     ...scenario,
     backend: device.backend,
+    deviceKind: device.kind,
     variant,
     path,
     sets,

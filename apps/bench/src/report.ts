@@ -1,6 +1,6 @@
 /** A result file as tables: for the terminal and, by the same functions, for the documents. No Node here. */
 import { formatBytes, formatCount, formatError, formatRatio, formatTime } from "./format.js";
-import type { DeviceRecord, HostRecord, MeasurementRecord, ResultFile, ScenarioRecord } from "./schema.js";
+import type { DeviceRecord, HostRecord, MeasurementRecord, ScenarioRecord } from "./schema.js";
 import { scalingAxes } from "./shapes.js";
 import { drawText, figures, type Table, words } from "./table.js";
 
@@ -10,7 +10,7 @@ export const legend = [
   "x faster   times faster than unfused: softmax written to memory, then top-K over it",
   "written    bytes a call writes to memory: results and intermediates",
   "end-to-end a call on a JavaScript array by the wall clock: upload, kernel, readback",
-  "indices    compared with the float64 reference in this run",
+  "indices    rows whose K indices are those of the float64 reference, of the rows compared in this run",
 ].join("\n");
 
 /** The host and the devices of a run, and the backends that are missing with the reason. */
@@ -35,6 +35,11 @@ export function scenarioTitle({ rows, vocab, k, dtype, data }: ScenarioRecord): 
   return `${rows} x ${vocab}, K ${k}, ${dtype}, ${data}`;
 }
 
+/** The backend, marked where a GPU's name would mislead: "webgpu (software)". */
+export function backendLabel({ backend, deviceKind }: MeasurementRecord): string {
+  return deviceKind === "software" ? `${backend} (software)` : backend;
+}
+
 /** All variants of one scenario, on every device. */
 export function scenarioTable(measurements: readonly MeasurementRecord[]): Table {
   return {
@@ -51,7 +56,7 @@ export function scenarioTable(measurements: readonly MeasurementRecord[]): Table
       words("indices"),
     ],
     rows: measurements.map((m) => [
-      m.backend,
+      backendLabel(m),
       m.variant,
       formatTime(m.median),
       `${formatTime(m.p10)} to ${formatTime(m.p90)}`,
@@ -85,7 +90,7 @@ export function scalingTable(measurements: readonly MeasurementRecord[], axis: "
       words("indices"),
     ],
     rows: fused.map((m) => [
-      m.backend,
+      backendLabel(m),
       formatCount(m[axis]),
       scenarioTitle(m),
       formatTime(m.median),
@@ -99,20 +104,16 @@ export function scalingTable(measurements: readonly MeasurementRecord[], axis: "
 }
 
 /** The measurements of a run in the terminal: a table a scenario, and one for each axis of growth. */
-export function drawMeasurements(file: ResultFile): string {
+export function drawMeasurements(measurements: readonly MeasurementRecord[]): string {
   const blocks: string[] = [];
-  for (const [group, ofGroup] of groupBy(file.measurements, ({ group }) => group)) {
+  for (const [group, ofGroup] of groupBy(measurements, ({ group }) => group)) {
     const axis = scalingAxes[group];
     if (axis === undefined) {
       for (const [title, ofScenario] of groupBy(ofGroup, scenarioTitle)) {
         blocks.push(`${group}: ${title}\n${drawText(scenarioTable(ofScenario))}`);
       }
     } else {
-      const byBackend = [...ofGroup].sort(
-        (a, b) =>
-          file.devices.findIndex((d) => d.backend === a.backend) -
-          file.devices.findIndex((d) => d.backend === b.backend),
-      );
+      const byBackend = [...groupBy(ofGroup, ({ backend }) => backend).values()].flat();
       blocks.push(`growth over ${axis === "k" ? "K" : axis}\n${drawText(scalingTable(byBackend, axis))}`);
     }
   }
@@ -141,19 +142,18 @@ export function drawChecks(measurements: readonly MeasurementRecord[]): string {
   return lines.join("\n");
 }
 
-function indicesCell({ check, variant }: MeasurementRecord): string {
+function indicesCell({ check }: MeasurementRecord): string {
   if (check === undefined) return "";
-  if (!check.passed) return `WRONG in ${check.rowsWithOtherIndices} of ${check.rows} rows`;
-  if (check.rowsWithOtherIndices > 0 && variant === "unfused")
-    return `near ties swapped in ${check.rowsWithOtherIndices} of ${check.rows} rows`;
-  return `exact, ${formatCount(check.rows)} rows`;
+  const exact = `${formatCount(check.rows - check.rowsWithOtherIndices)}/${formatCount(check.rows)} exact`;
+  return check.passed ? exact : `WRONG: ${exact}`;
 }
 
 function sameScenario(a: ScenarioRecord, b: ScenarioRecord): boolean {
   return a.group === b.group && scenarioTitle(a) === scenarioTitle(b);
 }
 
-function groupBy<T>(items: readonly T[], key: (item: T) => string): Map<string, T[]> {
+/** Items by key, keys in the order in which they first appear. */
+export function groupBy<T>(items: Iterable<T>, key: (item: T) => string): Map<string, T[]> {
   const groups = new Map<string, T[]>();
   for (const item of items) {
     const group = groups.get(key(item)) ?? [];

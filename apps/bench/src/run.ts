@@ -3,7 +3,7 @@ import { readFile, writeFile } from "node:fs/promises";
 import { basename } from "node:path";
 import type { DType } from "@fused-topk/core";
 import type { Options } from "./args.js";
-import { expect } from "./check.js";
+import { expectedOf } from "./check.js";
 import { convertLogits, type DataKind, generateLogits } from "./data.js";
 import { type Devices, defaultBackends, findDevices } from "./devices.js";
 import { describeHost, version } from "./environment.js";
@@ -11,12 +11,12 @@ import { breathe, exitOnInterrupt } from "./interrupt.js";
 import { type Effort, type MeasuredDevice, measureScenario, type ScenarioInput } from "./measure.js";
 import { type LogitsFile, parseNpy } from "./npy.js";
 import { Progress } from "./progress.js";
-import { describeMachine, drawChecks, drawMeasurements, legend, scenarioTitle } from "./report.js";
+import { describeMachine, drawChecks, drawMeasurements, groupBy, legend, scenarioTitle } from "./report.js";
 import { type DeviceRecord, type ResultFile, SCHEMA_VERSION, type ScenarioRecord } from "./schema.js";
 import { planScenarios } from "./shapes.js";
 import { UsageError } from "./usage-error.js";
 
-const sampleFile = new URL("../data/tiny-code-lm.npy", import.meta.url);
+const sampleFile = new URL("./data/tiny-code-lm.npy", import.meta.url);
 
 const thorough: Readonly<Record<DeviceRecord["kind"], Effort>> = {
   gpu: { budget: 500, repeats: 50 },
@@ -71,13 +71,10 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
 
   const measured = await openDevices(devices);
   checkPath(options.path, measured);
-  const work = measured.map((device) => new Set(planScenarios(plan, device.kind).map((s) => JSON.stringify(s))));
-  const scenarios = [...new Set(work.flatMap((set) => [...set]))].map((json) => JSON.parse(json) as ScenarioRecord);
-  scenarios.sort((a, b) => groupOrder(a, scenarios) - groupOrder(b, scenarios));
-  for (const [i, scenario] of scenarios.entries()) {
+  const scenarios = planForAll(measured, (device) => planScenarios(plan, device.kind));
+  for (const [i, { scenario, devices }] of scenarios.entries()) {
     const input = makeInput(scenario, file, options.seed);
-    for (const [d, device] of measured.entries()) {
-      if (!work[d]!.has(JSON.stringify(scenario))) continue;
+    for (const device of devices) {
       const step = `[${i + 1}/${scenarios.length}] ${scenarioTitle(scenario)}, ${device.backend}`;
       const effort = options.quick ? quick : thorough[device.kind];
       const outcome = await measureScenario(
@@ -96,7 +93,7 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
   }
   progress.clear();
 
-  print(`\n${drawMeasurements(result)}\n\n${legend}`);
+  print(`\n${drawMeasurements(result.measurements)}\n\n${legend}`);
   for (const s of result.skipped) print(`\nNot measured: ${s.backend} ${s.variant}, ${scenarioTitle(s)}: ${s.reason}`);
   print(`\n${drawChecks(result.measurements)}`);
   if (options.json !== undefined) {
@@ -129,9 +126,23 @@ function checkPath(path: string | undefined, measured: readonly MeasuredDevice[]
   }
 }
 
-/** Where the group of a scenario first appears, so that groups stay together whatever device brought them. */
-function groupOrder({ group }: ScenarioRecord, scenarios: readonly ScenarioRecord[]): number {
-  return scenarios.findIndex((other) => other.group === group);
+interface Work {
+  scenario: ScenarioRecord;
+  devices: MeasuredDevice[];
+}
+
+/** Every scenario once, with the devices that measure it, so that logits and reference are made once for all of them. */
+function planForAll(devices: readonly MeasuredDevice[], plan: (device: MeasuredDevice) => ScenarioRecord[]): Work[] {
+  const work = new Map<string, Work>();
+  for (const device of devices) {
+    for (const scenario of plan(device)) {
+      const key = JSON.stringify(scenario);
+      const shared = work.get(key) ?? { scenario, devices: [] };
+      shared.devices.push(device);
+      work.set(key, shared);
+    }
+  }
+  return [...groupBy(work.values(), ({ scenario }) => scenario.group).values()].flat();
 }
 
 async function readLogitsFile(options: Options): Promise<LogitsFile & { name: string }> {
@@ -158,7 +169,7 @@ function makeInput(scenario: ScenarioRecord, file: LogitsFile & { name: string }
   const template = fromFile
     ? convertLogits(file.logits, file.dtype, dtype as DType)
     : generateLogits(data as DataKind, templateRows, vocab, dtype, seed);
-  return { scenario, template, templateRows, expected: expect(scenario, template, templateRows) };
+  return { scenario, template, templateRows, expected: expectedOf(scenario, template, templateRows) };
 }
 
 function print(text: string): void {

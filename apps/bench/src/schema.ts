@@ -71,6 +71,7 @@ export interface ScenarioRecord {
 
 export interface MeasurementRecord extends ScenarioRecord {
   backend: BackendName;
+  deviceKind: DeviceKind;
   variant: MeasuredVariant;
   /** The path of the kernel that ran. */
   path: string;
@@ -176,6 +177,7 @@ function shape<T>(fields: { [K in keyof Required<T>]: Check }): Check {
 }
 
 const backendName = oneOf("cuda", "webgpu", "wasm", "cpu");
+const deviceKind = oneOf("gpu", "software", "cpu");
 const variantName = oneOf("fused", "unfused", "three-pass", "read-floor", "end-to-end");
 
 const scenarioFields = {
@@ -198,7 +200,7 @@ const resultFile = shape<ResultFile>({
     shape<DeviceRecord>({
       backend: backendName,
       name: text,
-      kind: oneOf("gpu", "software", "cpu"),
+      kind: deviceKind,
       details: dictionary(text),
     }),
   ),
@@ -207,6 +209,7 @@ const resultFile = shape<ResultFile>({
     shape<MeasurementRecord>({
       ...scenarioFields,
       backend: backendName,
+      deviceKind,
       variant: variantName,
       path: text,
       sets: count,

@@ -51,7 +51,7 @@ export async function shortListTable(kinds: readonly Rows[], k: number): Promise
   await cpu.dispose();
   return {
     columns: [
-      words("rows wrong, K = " + k),
+      words(`rows wrong, K = ${k}`),
       figures("rows"),
       ...LENGTHS.map((length) => figures(`lists of ${length}`)),
     ],

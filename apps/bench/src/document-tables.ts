@@ -1,0 +1,82 @@
+/** The tables that only documents show: a line a shape, and times on hostile logits. No Node here. */
+import { formatRatio, formatTime } from "./format.js";
+import { backendLabel, describeDevice, groupBy, scenarioTitle } from "./report.js";
+import type { MeasurementRecord, ResultFile, ScenarioRecord } from "./schema.js";
+import { figures, type Table, words } from "./table.js";
+
+/** Which devices, when, and the file itself, as one line of Markdown. */
+export function sourceLine(file: ResultFile, link: string, measurements: readonly MeasurementRecord[]): string {
+  const devices = file.devices
+    .filter(({ backend }) => measurements.some((m) => m.backend === backend))
+    .map((device) => `${device.backend}: ${describeDevice(device)}`);
+  const name = link.slice(link.lastIndexOf("/") + 1);
+  return `<sub>${[...devices, file.host.cpu, file.date.slice(0, 10), `[${name}](${link})`].join(" · ")}</sub>`;
+}
+
+/** A line a shape and backend: the fused kernel between the read floor and what it replaces. */
+export function summaryTable(measurements: readonly MeasurementRecord[]): Table {
+  const cell = (m: MeasurementRecord | undefined) => (m === undefined ? "" : formatTime(m.median));
+  const rows: string[][] = [];
+  for (const ofShape of groupBy(measurements, (m) => `${m.backend} ${scenarioTitle(m)}`).values()) {
+    const of = (variant: string) => ofShape.find((m) => m.variant === variant);
+    const fused = of("fused");
+    if (fused === undefined) continue;
+    rows.push([
+      `${fused.rows} x ${fused.vocab}`,
+      String(fused.k),
+      fused.dtype,
+      fused.data,
+      backendLabel(fused),
+      cell(of("read-floor")),
+      `**${formatTime(fused.median)}**`,
+      fused.floorRatio === undefined ? "" : formatRatio(fused.floorRatio),
+      cell(of("three-pass")),
+      cell(of("unfused")),
+      fused.unfusedRatio === undefined ? "" : formatRatio(fused.unfusedRatio),
+    ]);
+  }
+  return {
+    columns: [
+      words("rows x vocab"),
+      figures("K"),
+      words("dtype"),
+      words("logits"),
+      words("backend"),
+      figures("read floor"),
+      figures("fused"),
+      figures("x floor"),
+      figures("three-pass"),
+      figures("unfused"),
+      figures("x faster than unfused"),
+    ],
+    rows,
+  };
+}
+
+/** The time on each kind of logits over the time on random ones of the same shape. */
+export function hostileTable(measurements: readonly MeasurementRecord[]): Table {
+  const fused = measurements.filter(({ variant }) => variant === "fused");
+  const kindsOfData = [...new Set(fused.map(({ data }) => data))].filter((data) => data !== "random");
+  const shapeOf = ({ rows, vocab, k, dtype }: ScenarioRecord) => `${rows} x ${vocab}, K ${k}, ${dtype}`;
+  const rows: string[][] = [];
+  for (const ofShape of groupBy(fused, (m) => `${m.backend} ${shapeOf(m)}`).values()) {
+    const random = ofShape.find(({ data }) => data === "random");
+    if (random === undefined) continue;
+    const ratios = kindsOfData.map((kind) => ofShape.find(({ data }) => data === kind));
+    rows.push([
+      shapeOf(random),
+      backendLabel(random),
+      formatTime(random.median),
+      ...ratios.map((m) => (m === undefined ? "" : formatRatio(m.median / random.median))),
+    ]);
+  }
+  return {
+    columns: [
+      words("shape"),
+      words("backend"),
+      figures("random"),
+      ...kindsOfData.map((kind) => figures(`${kind}, x random`)),
+    ],
+    rows,
+  };
+}

@@ -1,0 +1,83 @@
+/** Draws the marked tables of README.md and ANALYSIS.md anew, from the files in `apps/bench/results`. */
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { hostileTable, sourceLine, summaryTable } from "./document-tables.js";
+import { drawMarkedTables } from "./marked-tables.js";
+import { parseNpy } from "./npy.js";
+import { scalingTable, scenarioTable } from "./report.js";
+import { type MeasurementRecord, parseResultFile, type ResultFile } from "./schema.js";
+import { shortListTable, syntheticRows } from "./short-lists.js";
+import { drawMarkdown, type Table } from "./table.js";
+
+const root = new URL("../../../", import.meta.url);
+const results = "apps/bench/results";
+const sample = new URL("./data/tiny-code-lm.npy", import.meta.url);
+
+/** Result files by what they were measured on. */
+const H200 = "h200.json";
+const TWO_CORES = "two-cores.json";
+
+type Keep = (m: MeasurementRecord) => boolean;
+
+const scaling: Keep = ({ group }) => group.startsWith("scaling-");
+const anchor: Keep = ({ rows, vocab, k, data }) => rows === 1024 && vocab === 50257 && k === 256 && data === "random";
+
+/** The tables by name. */
+const definitions: Readonly<Record<string, () => Promise<string>>> = {
+  readme: async () => {
+    const keep: Keep = (m) => !scaling(m);
+    return `${fromFile(H200, keep, summaryTable)}\n\n${fromFile(TWO_CORES, keep, summaryTable)}`;
+  },
+  analysis: async () => fromFile(H200, anchor, scenarioTable),
+  exp: async () => fromFile(H200, (m) => anchor(m) && ["fused", "read-floor"].includes(m.variant), scenarioTable),
+  "short-lists": async () => {
+    const { logits, rows, vocab, dtype } = parseNpy(readFileSync(sample), "tiny-code-lm.npy");
+    const kinds = [...syntheticRows(vocab, 256, 1), { name: "real logits", logits, rows, vocab, dtype }];
+    return drawMarkdown(await shortListTable(kinds, 256));
+  },
+  "scaling-vocab": async () => fromFile(H200, scaling, scalingOver("vocab")),
+  "scaling-rows": async () => fromFile(H200, scaling, scalingOver("rows")),
+  "scaling-k": async () => fromFile(H200, scaling, scalingOver("k")),
+  hostile: async () => fromFile(H200, (m) => !scaling(m), hostileTable),
+};
+
+for (const name of ["README.md", "ANALYSIS.md"]) {
+  const path = new URL(name, root);
+  const before = readFileSync(path, "utf8");
+  const after = await drawDocument(before);
+  if (after !== before) writeFileSync(path, after);
+  process.stdout.write(`${name}: ${after === before ? "unchanged" : "drawn"}\n`);
+}
+
+async function drawDocument(text: string): Promise<string> {
+  const drawn = new Map<string, string>();
+  for (const [, name] of text.matchAll(/^<!-- table:(\S+) -->$/gm)) {
+    const draw = definitions[name!];
+    if (draw === undefined) {
+      throw new Error(`Expected one of ${Object.keys(definitions).join(", ")} for a table but received "${name}".`);
+    }
+    drawn.set(name!, await draw());
+  }
+  return drawMarkedTables(text, (name) => drawn.get(name)!);
+}
+
+function fromFile(name: string, keep: Keep, build: (measurements: readonly MeasurementRecord[]) => Table): string {
+  const file = readResult(name);
+  const measurements = file.measurements.filter(keep);
+  if (measurements.length === 0) throw new Error(`Expected measurements for the table in ${name} but it has none.`);
+  return `${drawMarkdown(build(measurements))}\n\n${sourceLine(file, `${results}/${name}`, measurements)}`;
+}
+
+function scalingOver(axis: "vocab" | "rows" | "k") {
+  return (measurements: readonly MeasurementRecord[]) =>
+    scalingTable(
+      measurements.filter(({ group }) => group === `scaling-${axis}`),
+      axis,
+    );
+}
+
+function readResult(name: string): ResultFile {
+  const path = new URL(`${results}/${name}`, root);
+  if (!existsSync(path)) throw new Error(`Expected the result file ${fileURLToPath(path)} but it is not there.`);
+  return parseResultFile(JSON.parse(readFileSync(path, "utf8")), name);
+}

@@ -1,0 +1,64 @@
+import { softmaxTopKReference } from "@fused-topk/core";
+import { describe, expect, it } from "vitest";
+import { checkResult, expectedOf } from "../src/check.js";
+import { generateLogits, repeatRows } from "../src/data.js";
+import type { ScenarioRecord } from "../src/schema.js";
+
+const scenario: ScenarioRecord = { group: "custom", rows: 7, vocab: 100, k: 5, dtype: "f32", data: "random" };
+const template = generateLogits("random", 3, 100, "f32", 1);
+const expected = expectedOf(scenario, template, 3);
+const right = () => softmaxTopKReference(repeatRows(template, 3, 7), scenario);
+
+describe("the check of a result", () => {
+  it("passes the reference and compares every row that repeats an answered one", () => {
+    expect(checkResult("cuda", "fused", expected, right())).toEqual({
+      rows: 7,
+      rowsWithOtherIndices: 0,
+      maxRelativeError: 0,
+      passed: true,
+    });
+  });
+
+  it("fails one wrong index in the last row", () => {
+    const wrong = right();
+    wrong.indices[6 * 5 + 4]!++;
+    expect(checkResult("cuda", "fused", expected, wrong)).toMatchObject({ rowsWithOtherIndices: 1, passed: false });
+  });
+
+  it("fails a probability beyond the bound of its backend", () => {
+    const off = right();
+    off.probs[0]! *= 1 + 5e-6;
+    expect(checkResult("webgpu", "fused", expected, off).passed).toBe(true);
+    expect(checkResult("cuda", "fused", expected, off).passed).toBe(false);
+  });
+
+  it("fails NaN where a number belongs", () => {
+    const off = right();
+    off.probs[3] = Number.NaN;
+    expect(checkResult("cpu", "unfused", expected, off).passed).toBe(false);
+  });
+
+  it("lets the unfused baseline swap near ties, but not miss a probability", () => {
+    const swapped = right();
+    swapped.indices.reverse();
+    expect(checkResult("cpu", "unfused", expected, swapped).passed).toBe(true);
+    swapped.probs[4]! *= 0.5;
+    expect(checkResult("cpu", "unfused", expected, swapped).passed).toBe(false);
+  });
+
+  it("says how many rows it compared where the reference answers only some", () => {
+    const wide = { ...scenario, rows: 40, vocab: 300_000, k: 2 };
+    const logits = generateLogits("equal", 12, 300_000, "f32", 1);
+    const some = expectedOf(wide, logits, 12);
+    expect(some.rows).toBe(8);
+    const first = softmaxTopKReference(logits, { rows: 1, vocab: 300_000, k: 2 });
+    const all = {
+      rows: 40,
+      k: 2,
+      probs: repeatRows(first.probs, 1, 40) as Float32Array,
+      indices: Uint32Array.from({ length: 80 }, (_, i) => first.indices[i % 2]!),
+      logSumExp: new Float32Array(40),
+    };
+    expect(checkResult("cuda", "fused", some, all)).toMatchObject({ rows: 28, passed: true });
+  });
+});

@@ -1,0 +1,129 @@
+/** The built command line, as a process of its own. */
+import { spawn } from "node:child_process";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, describe, expect, it } from "vitest";
+import { parseResultFile } from "../src/schema.js";
+
+const cli = fileURLToPath(new URL("../dist/cli.js", import.meta.url));
+const folder = mkdtempSync(join(tmpdir(), "bench-test-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+interface Ended {
+  status: number | null;
+  stdout: string;
+  stderr: string;
+}
+
+/** Runs the command; `onOutput` sees what it has written so far and may send it a signal. */
+function bench(args: string[], onOutput?: (stderr: string, kill: (signal: NodeJS.Signals) => void) => void) {
+  return new Promise<Ended>((resolve, reject) => {
+    const child = spawn(process.execPath, [cli, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    const ended: Ended = { status: null, stdout: "", stderr: "" };
+    child.stdout.on("data", (chunk) => {
+      ended.stdout += chunk;
+    });
+    child.stderr.on("data", (chunk) => {
+      ended.stderr += chunk;
+      onOutput?.(ended.stderr, (signal) => child.kill(signal));
+    });
+    child.once("error", reject);
+    child.once("close", (status) => resolve({ ...ended, status }));
+  });
+}
+
+describe("run", () => {
+  it("--quick measures real logits and writes a valid result file", async () => {
+    const json = join(folder, "quick.json");
+    const { status, stdout, stderr } = await bench(["--backend", "cpu", "--quick", "--json", json]);
+    expect(status, stderr).toBe(0);
+    const file = parseResultFile(JSON.parse(readFileSync(json, "utf8")));
+    expect(file.measurements[0]).toMatchObject({ data: "tiny-code-lm.npy", rows: 8, vocab: 50257, dtype: "f16" });
+    for (const { variant, check } of file.measurements) {
+      expect(check?.passed, variant).toBe(variant === "read-floor" ? undefined : true);
+    }
+    expect(stdout).toContain("every index exact");
+    expect(stdout).toContain("x floor");
+    expect(stderr).toMatch(/^Looking for devices\n\[1\/3\] 8 x 50257/);
+    expect(stderr).not.toContain("\x1b");
+  });
+
+  it("measures a file of the user's", async () => {
+    const header = `${"{'descr': '<u2', 'fortran_order': False, 'shape': (1, 4), }".padEnd(117)}\n`;
+    const input = join(folder, "mine.npy");
+    const data = new Uint8Array(Uint16Array.of(0x3f80, 0x4000, 0, 0).buffer);
+    writeFileSync(
+      input,
+      Buffer.concat([Buffer.from("\x93NUMPY\x01\x00\x76\x00", "latin1"), Buffer.from(header), data]),
+    );
+    const args = ["--backend", "cpu", "--quick", "--input", input];
+    const { status, stdout, stderr } = await bench([...args, "--dtype", "bf16"]);
+    expect(status, stderr).toBe(0);
+    expect(stdout).toContain("1 x 4, K 4, bf16, mine.npy");
+    const unsaid = await bench(args);
+    expect(unsaid).toMatchObject({ status: 2, stderr: expect.stringContaining("--dtype bf16") });
+  });
+
+  it("--path must be a path of the backend", async () => {
+    const { status, stderr } = await bench(["--backend", "cpu", "--quick", "--path", "warp"]);
+    expect(status).toBe(2);
+    expect(stderr).toContain('for --path on cpu but received "warp"');
+  });
+
+  it("ends at once and tidily on Ctrl-C, and writes no half of a file", async () => {
+    const json = join(folder, "interrupted.json");
+    const { status, stderr } = await bench(["--backend", "cpu", "--json", json], (text, kill) => {
+      if (text.includes("[2/")) kill("SIGINT");
+    });
+    expect(status).toBe(130);
+    expect(stderr).toContain("Interrupted.");
+    expect(existsSync(json)).toBe(false);
+  });
+});
+
+describe("verify", () => {
+  it("runs the conformance cases and prints how many passed and the largest error", async () => {
+    const { status, stdout, stderr } = await bench(["verify", "--backend", "cpu"]);
+    expect(status, stderr).toBe(0);
+    expect(stdout).toContain("the order is exact on every distribution");
+    expect(stdout).toMatch(/cpu +\d{3,} +0 +0/);
+    expect(stdout).toContain("Every case passed");
+  });
+});
+
+describe("doctor", () => {
+  it("says what was found, what was not, and how to get it", async () => {
+    const { status, stdout, stderr } = await bench(["doctor"]);
+    expect(status, stderr).toBe(0);
+    expect(stdout).toContain("cpu: found");
+    expect(stdout).toMatch(/^cuda: (found|not here \(ERR_BACKEND_UNAVAILABLE\)\n {2}\S+)/m);
+    expect(stdout).toMatch(/^webgpu: found\n {2}device +\S+/m);
+    if (stdout.includes("swiftshader")) expect(stdout).toContain("software: it runs on the CPU");
+  });
+
+  it("fails when a backend that was asked for is missing", async () => {
+    const { status, stdout } = await bench(["doctor", "--backend", "wasm"]);
+    expect(status).toBe(1);
+    expect(stdout).toContain("wasm: not here (ERR_BACKEND_UNAVAILABLE)");
+  });
+});
+
+describe("a wrong command line", () => {
+  it.each([
+    [["--speed"], "Unknown option '--speed'"],
+    [["--shapes", "9"], "Expected ROWSxVOCAB"],
+    [["--input", "/nowhere/a.npy"], "Could not read --input a.npy"],
+    [["--input", cli], "not a .npy file"],
+  ])("%j ends with 2 and says how to put it right", async (args, message) => {
+    const { status, stdout, stderr } = await bench(args);
+    expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
+    expect(stderr).toContain(message);
+    expect(stderr.trim().split("\n")).toHaveLength(1);
+  });
+
+  it("--help is not one", async () => {
+    expect(await bench(["--help"])).toMatchObject({ status: 0, stdout: expect.stringContaining("Usage:") });
+  });
+});

@@ -1,0 +1,67 @@
+/** A small result file of two devices. */
+import type { MeasurementRecord, ResultFile } from "../src/schema.js";
+
+export function measurement(fields: Partial<MeasurementRecord>): MeasurementRecord {
+  return {
+    group: "custom",
+    rows: 64,
+    vocab: 128256,
+    k: 50,
+    dtype: "f32",
+    data: "random",
+    backend: "cuda",
+    deviceKind: "gpu",
+    variant: "fused",
+    path: "stream",
+    sets: 8,
+    samples: [10, 11, 12],
+    median: 11,
+    p10: 10.2,
+    p90: 11.8,
+    gigabytesPerSecond: 2985,
+    floorRatio: 1.1,
+    unfusedRatio: 9.09,
+    launches: 1,
+    bytesWritten: 25856,
+    scratchBytes: 0,
+    check: { rows: 64, rowsWithOtherIndices: 0, maxRelativeError: 3e-7, passed: true },
+    ...fields,
+  };
+}
+
+export function resultFile(): ResultFile {
+  return {
+    schema: 1,
+    date: "2026-11-22T08:00:00.000Z",
+    version: "0.1.0",
+    command: ["run"],
+    seed: 1,
+    host: { os: "Linux", cpu: "A CPU", cores: 2, memoryBytes: 8e9, runtime: "node 24.0.0" },
+    devices: [
+      { backend: "cuda", name: "A GPU", kind: "gpu", details: { driver: "580" } },
+      { backend: "webgpu", name: "software adapter (swiftshader)", kind: "software", details: {} },
+    ],
+    rejected: [{ backend: "wasm", code: "ERR_BACKEND_UNAVAILABLE", message: "Not here." }],
+    measurements: [
+      measurement({}),
+      measurement({ variant: "unfused", median: 100, floorRatio: 10, unfusedRatio: 1 }),
+      measurement({ variant: "read-floor", median: 10, floorRatio: 1 }),
+      measurement({ data: "ascending", median: 22 }),
+      measurement({ backend: "webgpu", deviceKind: "software", median: 5000 }),
+      measurement({ group: "scaling-vocab", vocab: 1024 }),
+    ],
+    skipped: [
+      {
+        group: "custom",
+        rows: 1,
+        vocab: 10,
+        k: 5,
+        dtype: "f32",
+        data: "random",
+        backend: "webgpu",
+        variant: "fused",
+        reason: "Out of memory.",
+      },
+    ],
+  };
+}

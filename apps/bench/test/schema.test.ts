@@ -1,0 +1,58 @@
+import { readdirSync, readFileSync } from "node:fs";
+import { describe, expect, it } from "vitest";
+import { parseResultFile } from "../src/schema.js";
+import { resultFile } from "./fixtures.js";
+
+/** A copy of the fixture with one field replaced, as JSON brings it back. */
+function withField(path: string, value: unknown): unknown {
+  const file = JSON.parse(JSON.stringify(resultFile()));
+  const keys = path.split(".");
+  const last = keys.pop()!;
+  const parent = keys.reduce((at, key) => at[key], file);
+  parent[last] = value;
+  return JSON.parse(JSON.stringify(file));
+}
+
+describe("a result file", () => {
+  it("is read back as it was written", () => {
+    expect(parseResultFile(JSON.parse(JSON.stringify(resultFile())))).toEqual(resultFile());
+  });
+
+  it.each([
+    ["schema", 99, "Expected schema 1 in mine.json but received 99."],
+    ["schema", undefined, "but received undefined."],
+    ["date", 5, "Expected a string for mine.json.date but received 5."],
+    ["host.cores", -1, "Expected a count for mine.json.host.cores but received -1."],
+    ["host", null, "Expected an object for mine.json.host but received null."],
+    [
+      "devices.0.kind",
+      "tpu",
+      'Expected "gpu" or "software" or "cpu" for mine.json.devices[0].kind but received "tpu".',
+    ],
+    ["devices.0.details", { driver: 5 }, "mine.json.devices[0].details.driver but received 5."],
+    ["measurements", {}, "Expected an array for mine.json.measurements but received {}."],
+    [
+      "measurements.1.median",
+      "fast",
+      'Expected a number >= 0 for mine.json.measurements[1].median but received "fast".',
+    ],
+    ["measurements.0.samples.2", null, "mine.json.measurements[0].samples[2] but received null."],
+    ["measurements.0.check.passed", 1, "Expected true or false for mine.json.measurements[0].check.passed"],
+    ["measurements.0.dtype", "f64", 'mine.json.measurements[0].dtype but received "f64".'],
+    ["measurements.0.path", undefined, "mine.json.measurements[0].path but received undefined."],
+    ["skipped.0.reason", undefined, "mine.json.skipped[0].reason but received undefined."],
+  ])("with a wrong %s is refused by the name of the field", (path, value, message) => {
+    expect(() => parseResultFile(withField(path, value), "mine.json")).toThrow(message);
+  });
+
+  it.each([null, 5, "x", []])("is not %j", (value) => {
+    expect(() => parseResultFile(value)).toThrow("Expected schema 1");
+  });
+});
+
+it("every file in results/ is one", () => {
+  const results = new URL("../results/", import.meta.url);
+  for (const name of readdirSync(results).filter((name) => name.endsWith(".json"))) {
+    expect(() => parseResultFile(JSON.parse(readFileSync(new URL(name, results), "utf8")), name)).not.toThrow();
+  }
+});
