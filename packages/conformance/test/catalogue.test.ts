@@ -98,7 +98,7 @@ test("contiguousRun puts the best 256 of 9001 into one run", () => {
 test("fewFinite leaves five finite logits", () => {
   const problem = input("fewFinite", 100);
   const { probs, indices } = softmaxTopKReference(makeLogits(problem), optionsOf(problem, 20));
-  expect(probs.findIndex((p) => p === 0)).toBe(5);
+  expect(probs.indexOf(0)).toBe(5);
   expect([...indices.subarray(5)]).toEqual([...indices.subarray(5)].sort((a, b) => a - b));
 });
 

@@ -27,3 +27,10 @@ export function orderKey(logit: number): number {
 export function compareCandidates(logitA: number, indexA: number, logitB: number, indexB: number): number {
   return orderKey(logitB) - orderKey(logitA) || indexA - indexB;
 }
+
+/** The logit that has this order key: the inverse of `orderKey`, up to the sign of zero and the payload of NaN. */
+export function logitOfKey(key: number): number {
+  if (key === KEY_NAN) return Number.NaN;
+  word[0] = key & 0x80000000 ? key & 0x7fffffff : ~key;
+  return float[0]!;
+}

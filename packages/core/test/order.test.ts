@@ -1,6 +1,7 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
 import { compareCandidates, KEY_NAN, KEY_NEGATIVE_INFINITY, KEY_POSITIVE_INFINITY, orderKey } from "../src/index.js";
+import { logitOfKey } from "../src/order.js";
 import { fromBits } from "./arbitrary.js";
 
 const anyFloat32 = fc.integer({ min: 0, max: 2 ** 32 - 1 }).map(fromBits);
@@ -41,6 +42,16 @@ describe("orderKey", () => {
 
   test("every NaN has one key, whatever its sign and payload", () => {
     for (const bits of [0x7fc00000, 0xffc00000, 0x7f800001, 0xffffffff]) expect(orderKey(fromBits(bits))).toBe(KEY_NAN);
+  });
+
+  test("is undone by logitOfKey, but for the sign of zero", () => {
+    fc.assert(
+      fc.property(anyFloat32, (x) => Object.is(logitOfKey(orderKey(x)), x + 0)),
+      { numRuns: 20_000 },
+    );
+    for (const x of [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 0, 2 ** -149, -(2 ** -149)]) {
+      expect(logitOfKey(orderKey(x))).toBe(x);
+    }
   });
 
   test("is a uint32", () => {
