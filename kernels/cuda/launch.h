@@ -1,0 +1,58 @@
+// The launcher: which kernel a shape runs on, what it needs, and the launch itself. No policy lives anywhere else.
+#pragma once
+
+#include <cuda_runtime_api.h>
+
+#include <cstddef>
+#include <cstdint>
+
+#include "problem.h"
+
+namespace fused_topk {
+
+enum class DType : uint32_t { f32, f16, bf16 };
+
+constexpr size_t bytes_per_element(DType dtype) { return dtype == DType::f32 ? 4 : 2; }
+
+// Largest k, on every device.
+constexpr uint32_t kMaxK = 4096;
+// Most rows a call.
+constexpr uint32_t kMaxRows = 0x7FFFFFFFu;
+
+// What the choice of a regime depends on.
+struct DeviceProperties {
+  int major, minor;
+  uint32_t multiprocessors;
+  size_t shared_bytes;                 // of dynamic shared memory, most a block
+  size_t shared_bytes_multiprocessor;  // of a multiprocessor
+};
+
+cudaError_t query_device(int device, DeviceProperties* properties);
+
+// The ways to compute a call; the table in launch.cu says when.
+enum class Regime : uint32_t { small, stream, split, stream_wide, split_wide };
+constexpr uint32_t kRegimes = 5;
+
+// "small", "stream", "split", "stream-wide", "split-wide".
+const char* name_of(Regime regime);
+// False where no regime has this name.
+bool regime_of(const char* name, Regime* regime);
+
+struct Plan {
+  Regime regime;
+  uint32_t parts;        // blocks a row; 1 but for split
+  size_t scratch_bytes;  // of device memory; 0 where parts is 1
+  size_t ticket_bytes;   // how much of its beginning must be 0 before the first use; a launch leaves it 0
+};
+
+// The regime that the table picks.
+Plan plan(const Problem& problem, DType dtype, const DeviceProperties& device);
+// A given one. False where it cannot run this shape on this device.
+bool plan_forced(const Problem& problem, DType dtype, const DeviceProperties& device, Regime regime, Plan* plan);
+
+// Launches one kernel on the stream; capturable into a graph. `problem.rows` may not be 0. Calls that may overlap need
+// scratch of their own.
+cudaError_t launch(const Problem& problem, DType dtype, const DeviceProperties& device, const Plan& plan, void* scratch,
+                   cudaStream_t stream);
+
+}  // namespace fused_topk

@@ -1,0 +1,520 @@
+// The streaming kernel: a block reads a row, or a part of one, once, and holds its RowState as it goes.
+//
+// The body of the row is cut into warp tiles of kVectors x 32 vectors of 16 bytes. A warp copies its tiles into a ring
+// in shared memory with asynchronous copies, kStages ahead. Each thread reads back only what it copied itself, so the
+// stream has no barrier and its many bytes in flight cost no registers.
+//
+// Tiles are visited in a permuted order: position j of the visit is tile (j * stride) mod slots, where stride is
+// coprime to slots and near the golden section of them. Any prefix of the visit is then an even sample of the row, and
+// sorted rows cost no more than random ones. The threshold breaks ties by index, so the order of the visit is free.
+//
+// 1. Start. The first tiles arrive; each vector gives its maximum. The K-th largest of these is reached by K logits: a
+//    first threshold. The block's largest one is the reference of the sum.
+// 2. Stream. A tile costs a maximum, one comparison with the threshold and one exp2 a logit. Only a warp whose tile
+// beats
+//    the threshold appends (select.cuh), and only there can a logit be far above the reference.
+// 3. Overflow. A warp that finds the buffer full goes to a barrier; the others follow at their next append or at the
+// end
+//    of their tiles. The block cuts the buffer, and every warp goes on with the tile it was at.
+// 4. Finish. One part a row: sort, and write K results. Several: the part's RowState goes to scratch memory, and the
+//    last block of the row to arrive, by a ticket, merges them.
+//
+// The sum. A tile's 8 or 16 weights are added in float, tiles in double: no chain of float additions is longer than 16.
+// exp2(x * scale - reference) is one fused multiply-add, exact but for one rounding, whatever the size of x * scale, as
+// long as the reference is that very float; the finish knows the true max and corrects for the difference. Where
+// |max * scale| >= 2^29 a float is too coarse for that, and the row is summed again against its max: `sum_again`.
+//
+// Deterministic: what a thread adds, and in which order, depends on the shape alone; candidates carry their index, so
+// the order in which they arrive does not matter.
+#pragma once
+
+#include <cfloat>
+
+#include "logits.cuh"
+#include "problem.h"
+#include "select.cuh"
+
+namespace fused_topk {
+
+// How the launcher cuts the rows into parts and tiles.
+struct StreamPlan {
+  uint32_t parts;     // blocks a row
+  uint32_t slots;     // tile positions a part: at least its tiles, however the row is aligned
+  uint32_t stride;    // coprime to slots
+  uint32_t capacity;  // of the candidate buffer, stream_capacity<kThreads>(k)
+  // Scratch, [rows * parts] states and [rows] tickets; unused where parts is 1. Tickets are 0 before and after a
+  // launch.
+  Candidate* candidates;  // [rows, parts, k]
+  PartialSum* sums;
+  uint32_t* counts;
+  uint32_t* tickets;
+};
+
+constexpr float kRescaleAbove = 8.0f;    // in powers of two over the reference
+constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on has an ulp of 64 or more
+
+constexpr int kVectors = 2;      // of 16 bytes, a thread and tile
+constexpr int kFirstStages = 2;  // whose vectors give the first threshold
+
+// Bytes in flight hide the latency of memory; without asynchronous copies there are none, and the ring is kept short.
+constexpr int ring_stages(int compute_capability_major) { return compute_capability_major >= 8 ? 4 : 2; }
+
+template <int kThreads>
+constexpr uint32_t ring_bytes(int compute_capability_major) {
+  return kThreads * kVectors * 16 * ring_stages(compute_capability_major);
+}
+
+// Candidates a buffer holds: the K best, room to append, the first maxima, and a power of two to sort.
+template <int kThreads>
+constexpr uint32_t stream_capacity(uint32_t k) {
+  uint32_t power = kThreads * kVectors * kFirstStages;
+  while (power < k) power *= 2;
+  return power > k + 1024 ? power : k + 1024;
+}
+
+struct RowTotals {
+  float max, inverse_sum;
+  double sum;  // against max
+};
+
+struct StreamControl {
+  SelectControl select;
+  PartialSum sums[32];
+  uint32_t highest[32];
+  RowTotals totals;
+  uint32_t ticket;
+};
+
+template <int kThreads>
+constexpr uint32_t stream_shared_bytes(uint32_t capacity, int compute_capability_major) {
+  return ring_bytes<kThreads>(compute_capability_major) + sizeof(StreamControl) + kBins * sizeof(uint32_t) +
+         capacity * sizeof(Candidate);
+}
+
+// The sum of the logits one thread has seen.
+struct ThreadSum {
+  float reference;  // scaled
+  float limit;      // a logit from here on lies kRescaleAbove or more over the reference
+  double sum;
+
+  // Starts against `max`, or, where that is masked or too coarse, against the first logit that is not.
+  __device__ __forceinline__ void start(float max, const Scale& scale) {
+    const float scaled = max * scale.high;
+    sum = 0;
+    reference = fabsf(scaled) <= 2 * kCoarse ? scaled : 0.0f;
+    limit = fabsf(scaled) <= 2 * kCoarse ? (scaled + kRescaleAbove) / scale.high : -FLT_MAX;
+  }
+  // Moves the reference up to a logit that has passed the limit.
+  __device__ __forceinline__ void rescale(float max, const Scale& scale) {
+    const float scaled = max * scale.high;
+    if (!(max >= limit && fabsf(scaled) <= 2 * kCoarse)) return;
+    sum *= exp2_fast(reference - scaled);
+    reference = scaled;
+    limit = (scaled + kRescaleAbove) / scale.high;
+  }
+  __device__ __forceinline__ float term(float logit, const Scale& scale) const {
+    return exp2_fast(fmaf(logit, scale.high, -reference));
+  }
+};
+
+// The sum over a warp. A lane that saw only masked logits has no say in the reference.
+__device__ __forceinline__ PartialSum warp_merge(float reference, double sum) {
+  const float common = logit_of_key(warp_max(sum == 0 ? kKeyNaN : order_key(reference)));
+  if (sum != 0) sum *= exp2_fast(reference - common);
+#pragma unroll
+  for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
+  return {common, sum};
+}
+
+template <class D, int kThreads>
+struct Stream {
+  using Storage = typename D::Storage;
+  static constexpr int kWarps = kThreads / 32;
+  static constexpr uint32_t kTile = kVectors * 32 * D::kPerVector;
+  static constexpr int kScalars = (kTile + 128 / sizeof(Storage) + kThreads - 1) / kThreads;  // a thread, head and tail
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  static constexpr int kStages = ring_stages(7);
+#else
+  static constexpr int kStages = ring_stages(8);
+#endif
+
+  const Problem& problem;
+  const StreamPlan& plan;
+  uint4* ring;
+  StreamControl& control;
+  Selection<kThreads> select;
+  uint64_t row;
+  uint32_t part;
+
+  __device__ __forceinline__ uint32_t thread() const { return threadIdx.x; }
+  __device__ __forceinline__ int lane() const { return threadIdx.x & 31; }
+  __device__ __forceinline__ int warp() const { return threadIdx.x >> 5; }
+  __device__ __forceinline__ const Storage* row_start() const {
+    return static_cast<const Storage*>(problem.logits) + row * problem.row_stride;
+  }
+
+  // Reads the part: leaves its candidates in the buffer, counted, and its sum in control.sums by warp.
+  __device__ void read_part() {
+    const Scale scale = problem.scale;
+    const Storage* const start = row_start();
+    const uint32_t vocab = problem.vocab;
+    const uint32_t head = head_length<D>(start, vocab);
+    const uint32_t tiles = (vocab - head) / kTile;
+    const uint32_t tail = head + tiles * kTile;
+    const uint4* const body = reinterpret_cast<const uint4*>(start + head) + lane();
+
+    // The visit: this warp's tiles are at positions warp, warp + kWarps, ... of the part.
+    const uint32_t slots = plan.slots;
+    const uint32_t visits = slots > warp() ? (slots - warp() + kWarps - 1) / kWarps : 0;
+    const uint32_t hop = slots ? static_cast<uint32_t>(static_cast<uint64_t>(plan.stride) * kWarps % slots) : 0;
+    uint32_t next_slot = slots ? static_cast<uint32_t>(static_cast<uint64_t>(plan.stride) * warp() % slots) : 0;
+    uint32_t slot = next_slot;
+    auto advance = [&](uint32_t& at) {
+      at += hop;
+      if (at >= slots) at -= slots;
+    };
+    auto tile_of = [&](uint32_t at) { return at * plan.parts + part; };
+    uint4* const own = ring + warp() * (kStages * kVectors * 32) + lane();
+    auto fetch = [&](uint32_t visit, int stage) {
+      if (visit < visits) {
+        const uint32_t tile = tile_of(next_slot);
+        if (tile < tiles) {
+          const uint4* const from = body + static_cast<uint64_t>(tile) * (kVectors * 32);
+#pragma unroll
+          for (int u = 0; u < kVectors; u++) copy_async(own + (stage * kVectors + u) * 32, from + u * 32);
+        }
+        advance(next_slot);
+      }
+      close_copy_group();
+    };
+#pragma unroll
+    for (int stage = 0; stage < kStages; stage++) fetch(stage, stage);
+
+    // Head and tail, by part 0.
+    float scalar[kScalars];
+    auto scalar_index = [&](int i) {
+      const uint32_t at = thread() + i * kThreads;
+      return at < head ? at : at - head + tail;
+    };
+    auto has_scalar = [&](int i) { return part == 0 && thread() + i * kThreads < head + (vocab - tail); };
+#pragma unroll
+    for (int i = 0; i < kScalars; i++) {
+      scalar[i] = has_scalar(i) ? load_logit<D>(start + scalar_index(i)) : -infinity();
+    }
+
+    select.clear();
+    const float first_max = first_threshold(visits, slots, slot, hop, tiles, own, scalar);
+    ThreadSum total;
+    total.start(first_max, scale);
+
+    // The threshold as the stream compares it: a logit is appended where it is >= at, or >= over in tiles that lie
+    // wholly behind the index up to which ties count.
+    float at, over;
+    uint32_t tie_index;
+    auto adopt = [&](Candidate threshold) {
+      const uint32_t key = static_cast<uint32_t>(threshold >> 32);
+      at = logit_of_key(key);
+      over = logit_of_key(key + 1);
+      tie_index = candidate_index(threshold);
+    };
+    adopt(select.read_threshold());
+
+    // The buffer is empty and holds more than a head and a tail.
+#pragma unroll
+    for (int i = 0; i < kScalars; i++) {
+      if (!has_scalar(i)) continue;
+      total.rescale(scalar[i], scale);
+      if (scalar[i] >= at) {
+        uint32_t place;
+        if (select.claim(1, place)) select.put(place, scalar[i], scalar_index(i));
+      }
+      total.sum += total.term(scalar[i], scale);
+    }
+
+    const uint32_t refresh_every = max(problem.k / 2, 64u);
+    uint32_t visit = 0;
+    int stage = 0;
+    bool appended = false;
+    while (true) {
+      bool full = false;
+#pragma unroll 1
+      while (visit < visits) {
+        wait_copy_groups<kStages - 1>();
+        const uint32_t tile = tile_of(slot);
+        if (tile < tiles) {
+          uint4 v[kVectors];
+#pragma unroll
+          for (int u = 0; u < kVectors; u++) v[u] = own[(stage * kVectors + u) * 32];
+          const uint32_t first = head + tile * kTile;
+          const float max = max_of<D>(v);
+          if (__any_sync(kFullWarp, max >= fminf(first > tie_index ? over : at, total.limit))) {
+            total.rescale(max, scale);
+            adopt(select.read_threshold());
+            const float bar = first > tie_index ? over : at;
+            bool cross = false;
+            if (max >= bar && !appended) {
+              uint32_t chosen = 0;
+#pragma unroll
+              for (int i = 0; i < kVectors * D::kPerVector; i++) {
+                chosen |= element<D>(v[i / D::kPerVector], i % D::kPerVector) >= bar ? 1u << i : 0u;
+              }
+              uint32_t place;
+              const uint32_t n = __popc(chosen);
+              if (select.claim(n, place)) {
+                cross = place / refresh_every != (place + n) / refresh_every;
+                const Storage* const stored = reinterpret_cast<const Storage*>(own + stage * kVectors * 32);
+                while (chosen) {
+                  const uint32_t i = __ffs(chosen) - 1;
+                  chosen &= chosen - 1;
+                  const uint32_t offset = i / D::kPerVector * (32 * D::kPerVector) + i % D::kPerVector;
+                  select.put(place++, widen<D>(stored[offset]), first + lane() * D::kPerVector + offset);
+                }
+                appended = true;
+              } else {
+                full = true;
+              }
+            }
+            full = __any_sync(kFullWarp, full);
+            if (full) break;
+            if (__any_sync(kFullWarp, cross)) select.refresh();
+          }
+          float even = 0, odd = 0;
+#pragma unroll
+          for (int i = 0; i < kVectors * D::kPerVector; i += 2) {
+            even += total.term(element<D>(v[i / D::kPerVector], i % D::kPerVector), scale);
+            odd += total.term(element<D>(v[i / D::kPerVector], i % D::kPerVector + 1), scale);
+          }
+          total.sum += even + odd;
+        }
+        appended = false;
+        fetch(visit + kStages, stage);
+        stage = stage + 1 == kStages ? 0 : stage + 1;
+        visit++;
+        advance(slot);
+      }
+      if (!__syncthreads_or(full)) break;
+      const uint32_t n = select.filled();
+      __syncthreads();
+      select.cut(n);
+      select.count_again(problem.k);
+      adopt(select.read_threshold());
+    }
+    const PartialSum sum = warp_merge(total.reference, total.sum);
+    if (lane() == 0) control.sums[warp()] = sum;
+  }
+
+  // The K-th largest of the maxima of the first vectors becomes the threshold; the largest, or that of the scalars
+  // where it is larger, is returned.
+  __device__ float first_threshold(uint32_t visits, uint32_t slots, uint32_t slot, uint32_t hop, uint32_t tiles,
+                                   const uint4* own, const float (&scalar)[kScalars]) {
+    constexpr uint32_t kGroups = kThreads * kVectors * kFirstStages;
+    uint32_t highest = 0;
+#pragma unroll
+    for (int i = 0; i < kScalars; i++) highest = max(highest, order_key(scalar[i]));
+    Candidate* const maxima = select.buffer;
+    wait_copy_groups<kStages - kFirstStages>();
+#pragma unroll
+    for (int s = 0; s < kFirstStages; s++) {
+      const bool there = s < visits && slot * plan.parts + part < tiles;
+#pragma unroll
+      for (int u = 0; u < kVectors; u++) {
+        uint32_t key = kKeyNegativeInfinity;
+        if (there) {
+          const uint4 v[1] = {own[(s * kVectors + u) * 32]};
+          key = order_key(max_of<D>(v));
+        }
+        const uint32_t group = (s * kVectors + u) * kThreads + thread();
+        maxima[group] = static_cast<Candidate>(key) << 32 | group;
+        highest = max(highest, key);
+      }
+      slot += hop;
+      if (slot >= slots) slot -= slots;
+    }
+    highest = warp_max(highest);
+    if (lane() == 0) control.highest[warp()] = highest;
+    __syncthreads();
+    const float max = logit_of_key(warp_max(lane() < kWarps ? control.highest[lane()] : 0u));
+    if (slots != 0 && problem.k < kGroups) {
+      const Candidate kth = select.radix_select(maxima, kGroups, problem.k, problem.k / 8);
+      if (thread() == 0) {
+        const unsigned long long value = kth >> 32 << 32;
+        if (value > control.select.threshold) control.select.threshold = value;
+      }
+      select.binning = make_binning(logit_of_key(static_cast<uint32_t>(kth >> 32)), max);
+    } else {
+      select.binning = make_binning(max, max);
+    }
+    __syncthreads();
+    return max;
+  }
+
+  // Between barriers of the finish: the row's totals from the parts' sums and the best candidate.
+  __device__ void total_up(uint32_t sums, const PartialSum* of, uint32_t highest_key) {
+    PartialSum all{0, 0};
+    for (uint32_t i = 0; i < sums; i++) all = merge(all, of[i]);
+    const float max = highest_key == kKeyNaN ? -infinity() : logit_of_key(highest_key);
+    // From the reference to max: exact in double.
+    const double shift = all.reference - static_cast<double>(max) * problem.scale.high;
+    control.totals = {max, 0, all.sum == 0 || max == -infinity() ? all.sum : all.sum * exp2(shift)};
+  }
+
+  // The row once more, against its known max: for rows whose scaled logits are too large for a float reference.
+  __device__ void sum_again() {
+    const Storage* const start = row_start();
+    const float max = control.totals.max;
+    double sum = 0;
+    for (uint64_t i = thread(); i < problem.vocab; i += kThreads) {
+      const float x = load_logit<D>(start + i);
+      sum += x == infinity() ? quiet_nan() : weight(x, max, problem.scale);
+    }
+#pragma unroll
+    for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
+    __syncthreads();
+    if (lane() == 0) control.sums[warp()] = {0, sum};
+    __syncthreads();
+    if (thread() == 0) {
+      double all = 0;
+      for (int i = 0; i < kWarps; i++) all += control.sums[i].sum;
+      control.totals.sum = all;
+    }
+    __syncthreads();
+  }
+
+  // Writes the row from the candidates in the buffer, which the histogram has counted, and `sums` partial sums.
+  __device__ void finish(uint32_t sums, const PartialSum* of) {
+    const uint32_t k = problem.k, n = select.filled(), need = min(n, k);
+    float* const probs = problem.probs + row * k;
+    uint32_t* const indices = problem.indices + row * k;
+    uint32_t highest = 0;
+    for (uint32_t i = thread(); i < n; i += kThreads) {
+      highest = max(highest, static_cast<uint32_t>(select.buffer[i] >> 32));
+    }
+    highest = warp_max(highest);
+    if (lane() == 0) control.highest[warp()] = highest;
+    __syncthreads();
+    if (thread() == 0) {
+      for (int i = 1; i < kWarps; i++) highest = max(highest, control.highest[i]);
+      total_up(sums, of, highest);
+    }
+    __syncthreads();
+    const float max = control.totals.max;
+    if (fabsf(max * problem.scale.high) >= kCoarse && fabsf(max) < infinity()) sum_again();
+    double sum = control.totals.sum;
+    if (!(sum < infinity())) sum = quiet_nan();
+    if (max == infinity()) sum = quiet_nan();
+    const float inverse_sum = static_cast<float>(1.0 / sum);
+    if (thread() == 0) problem.log_sum_exp[row] = log_sum_exp(max, sum, problem.scale);
+    if (need > 0) {
+      // The ring is free by now, and holds the sorted candidates.
+      constexpr uint32_t room = kThreads * kVectors * kStages * 16 / sizeof(Candidate);
+      select.sort(
+          n, need, reinterpret_cast<Candidate*>(ring), room, [] {},
+          [&](uint32_t rank, Candidate c) {
+            probs[rank] = probability(candidate_logit(c), max, inverse_sum, sum == 0, problem.scale);
+            indices[rank] = candidate_index(c);
+          });
+    }
+    if (need < k) fill_with_nan(need, probs, indices);
+  }
+
+  // Fewer than K logits are numbers: the first NaNs of the row take the places from `rank` on. One warp.
+  __device__ void fill_with_nan(uint32_t rank, float* probs, uint32_t* indices) {
+    if (warp() != 0) return;
+    const Storage* const start = row_start();
+    for (uint64_t base = 0; base < problem.vocab && rank < problem.k; base += 32) {
+      const uint64_t i = base + lane();
+      float x = 0;
+      if (i < problem.vocab) x = load_logit<D>(start + i);
+      const uint32_t found = __ballot_sync(kFullWarp, x != x);
+      const uint32_t place = rank + __popc(found & ((1u << lane()) - 1));
+      if (x != x && place < problem.k) {
+        probs[place] = quiet_nan();
+        indices[place] = static_cast<uint32_t>(i);
+      }
+      rank += __popc(found);
+    }
+  }
+
+  // Writes the part's RowState to scratch. True in the block that arrives last, which sees all of them.
+  __device__ bool publish_part() {
+    uint32_t n = select.filled();
+    if (n > problem.k) {
+      __syncthreads();
+      select.cut(n);
+      n = problem.k;
+    }
+    const uint64_t slot = row * plan.parts + part;
+    for (uint32_t i = thread(); i < n; i += kThreads) plan.candidates[slot * problem.k + i] = select.buffer[i];
+    if (thread() == 0) {
+      PartialSum all{0, 0};
+      for (int i = 0; i < kWarps; i++) all = merge(all, control.sums[i]);
+      plan.sums[slot] = all;
+      plan.counts[slot] = n;
+    }
+    __threadfence();
+    __syncthreads();
+    if (thread() == 0) control.ticket = atomicInc(plan.tickets + row, plan.parts - 1);
+    __syncthreads();
+    __threadfence();
+    return control.ticket == plan.parts - 1;
+  }
+
+  // Merges the states of all parts into the buffer.
+  __device__ void merge_parts() {
+    const uint32_t k = problem.k, parts = plan.parts;
+    const uint64_t first_slot = row * parts;
+    __syncthreads();
+    select.clear();
+    __syncthreads();
+    const uint64_t slots = static_cast<uint64_t>(parts) * k;
+    for (uint64_t base = 0; base < slots; base += kThreads) {
+      const uint64_t at = base + thread();
+      if (at < slots) {
+        const uint32_t from = static_cast<uint32_t>(at / k);
+        if (at - static_cast<uint64_t>(from) * k < __ldcg(plan.counts + first_slot + from)) {
+          const Candidate c = __ldcg(plan.candidates + first_slot * k + at);
+          if (c >= control.select.threshold) select.buffer[atomicAdd(&control.select.count, 1u)] = c;
+        }
+      }
+      __syncthreads();
+      const uint32_t n = control.select.count;
+      __syncthreads();
+      if (n + kThreads > plan.capacity) select.cut(n);
+    }
+    select.count_again(control.select.count);
+  }
+
+  __device__ void run() {
+    read_part();
+    __syncthreads();
+    if (plan.parts == 1) {
+      finish(kWarps, control.sums);
+    } else if (publish_part()) {
+      merge_parts();
+      finish(plan.parts, plan.sums + row * plan.parts);
+    }
+  }
+};
+
+// Grid: rows * parts blocks. Dynamic shared memory: stream_shared_bytes<kThreads>.
+template <class D, int kThreads>
+__global__ void __launch_bounds__(kThreads, 1024 / kThreads)
+    softmax_topk_stream(const __grid_constant__ Problem problem, const __grid_constant__ StreamPlan plan) {
+  extern __shared__ __align__(128) unsigned char shared[];
+  using Kernel = Stream<D, kThreads>;
+  constexpr uint32_t kRing = kThreads * kVectors * 16 * Kernel::kStages;
+  StreamControl& control = *reinterpret_cast<StreamControl*>(shared + kRing);
+  uint32_t* const histogram = reinterpret_cast<uint32_t*>(&control + 1);
+  Candidate* const buffer = reinterpret_cast<Candidate*>(histogram + kBins);
+  const uint64_t row = blockIdx.x / plan.parts;
+  Kernel kernel{problem,
+                plan,
+                reinterpret_cast<uint4*>(shared),
+                control,
+                {control.select, histogram, buffer, plan.capacity, problem.k, {0, 0}},
+                row,
+                static_cast<uint32_t>(blockIdx.x - row * plan.parts)};
+  kernel.run();
+}
+
+}  // namespace fused_topk
