@@ -1,0 +1,23 @@
+// Where the candidate buffer lives: in storage, a slab for each workgroup, for a K too large for workgroup memory.
+
+@group(0) @binding(3) var<storage, read_write> slabs: array<vec2<u32>>;
+
+// Where the slab of this workgroup begins.
+var<private> slab: u32;
+
+fn open_candidates(workgroup: u32) {
+  slab = workgroup * params.capacity;
+}
+
+fn load_candidate(at: u32) -> vec2<u32> {
+  return slabs[slab + at];
+}
+
+fn store_candidate(at: u32, candidate: vec2<u32>) {
+  slabs[slab + at] = candidate;
+}
+
+fn candidate_barrier() {
+  storageBarrier();
+  workgroupBarrier();
+}

@@ -1,0 +1,35 @@
+// What a dispatch is told. The host fills this in (packages/webgpu/src/plan.ts); positions are in logits, not bytes.
+//
+// A row is cut into `parts` of `part_length` logits; a workgroup takes one part at a time. It visits the part in tiles of
+// TILE_VECTORS vectors, `tile_step` apart modulo `tiles`: with ascending logits a visit in order would find every tile
+// better than all before it, and the candidate buffer would be cut for each.
+//
+// The scale is 1 but for huge temperatures, where it keeps x - max and temperature within float32: x / temperature is
+// computed as (x * scale) / (temperature * scale).
+
+struct Params {
+  rows: u32,
+  vocab: u32,
+  k: u32,
+  row_stride: u32,
+  first_logit: u32,         // where index 0 of row 0 lies in the binding; modulo 2^32 when the binding begins later
+  parts: u32,
+  first_part: u32,          // a dispatch takes parts first_part .. first_part + parts_here - 1 of its rows
+  parts_here: u32,
+  part_length: u32,
+  tiles: u32,
+  tile_step: u32,
+  capacity: u32,            // of the candidate buffer, more than k
+  sort_size: u32,           // the power of two >= k
+  first_result: u32,        // where row 0 begins in probs and indices
+  first_log_sum_exp: u32,   // and in log_sum_exp
+  scale: f32,
+  log2e_by_temperature: f32,   // log2(e) / (temperature * scale)
+  temperature_high: f32,       // temperature * scale = temperature_high + temperature_low
+  temperature_low: f32,
+}
+
+@group(0) @binding(0) var<uniform> params: Params;
+
+// The index of this invocation in its workgroup.
+var<private> invocation: u32;

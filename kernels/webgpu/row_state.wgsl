@@ -1,0 +1,146 @@
+// RowState, the monoid: what is known of a row after some of its logits were seen. See kernels/README.md.
+//
+// Logits appear here as `bits`: their own bits, left-aligned in 32. What a float32 comparison would decide is decided on
+// integers, because WGSL lets a compiler assume that no float is NaN or infinite.
+//
+//   raw_key     two instructions; sorts as the contract does but for -0 (just below +0) and NaN (beyond the infinities)
+//   order_key   the contract's order, exactly
+//
+// Sources: Milakov and Gimelshein, "Online normalizer calculation for softmax" (2018); Herf, "Radix Tricks" (2001).
+
+const KEY_NAN = 0u;
+const KEY_ZERO = 0x80000000u;
+const KEY_POSITIVE_INFINITY = 0x80000000u | INFINITY_BITS;
+const KEY_NEGATIVE_INFINITY = 0x7fffffffu - INFINITY_BITS;
+
+const LOWEST_FLOAT = -0x1.fffffep+127f;
+
+fn raw_key(bits: vec4<u32>) -> vec4<u32> {
+  return bits ^ (bitcast<vec4<u32>>(bitcast<vec4<i32>>(bits) >> vec4(31u)) | vec4(0x80000000u));
+}
+
+fn order_key(bits: u32) -> u32 {
+  if ((bits & 0x7fffffffu) > INFINITY_BITS) {
+    return KEY_NAN;
+  }
+  if (bits == 0x80000000u) {
+    return KEY_ZERO;
+  }
+  return select(bits ^ 0x80000000u, ~bits, bits > 0x80000000u);
+}
+
+// The logit of a key.
+fn key_logit(key: u32) -> f32 {
+  return widen(vec4(select(~key, key ^ 0x80000000u, key >= 0x80000000u))).x;
+}
+
+// `top` lives in the candidate buffer (select.wgsl).
+struct RowState {
+  // `sum` is kept against this: a logit near the largest seen, or LOWEST_FLOAT before the first that is not masked.
+  reference: f32,
+  // The sum of exp((x - reference) / temperature) over the logits seen.
+  sum: f32,
+  // The highest and lowest raw_key seen: the exact max, and whether there was a NaN or +inf.
+  highest: u32,
+  lowest: u32,
+}
+
+fn empty() -> RowState {
+  return RowState(LOWEST_FLOAT, 0.0, 0u, 0xffffffffu);
+}
+
+// (x - reference) / temperature * log2(e), the exponent of a weight. The difference first: x / temperature alone would
+// cost the bits that x shares with the reference.
+fn exponent(x: vec4<f32>, reference: f32) -> vec4<f32> {
+  return fma(x, vec4(params.scale), vec4(-reference * params.scale)) * params.log2e_by_temperature;
+}
+
+// The state with its sum measured against another reference.
+fn rescaled(state: RowState, reference: f32) -> RowState {
+  let factor = exp2(exponent(vec4(state.reference), reference).x);
+  // 0 * inf would be NaN: a state without weight stays without.
+  return RowState(reference, select(state.sum * factor, 0.0, state.sum == 0.0), state.highest, state.lowest);
+}
+
+fn merge(a: RowState, b: RowState) -> RowState {
+  let highest = max(a.highest, b.highest);
+  let reference = max(a.reference, b.reference);
+  let sum = rescaled(a, reference).sum + rescaled(b, reference).sum;
+  return RowState(reference, sum, highest, min(a.lowest, b.lowest));
+}
+
+fn has_softmax(state: RowState) -> bool {
+  return state.highest < KEY_POSITIVE_INFINITY && state.lowest >= KEY_NEGATIVE_INFINITY;
+}
+
+// The largest logit seen; LOWEST_FLOAT when every logit is masked.
+fn row_max(state: RowState) -> f32 {
+  if (state.highest <= KEY_NEGATIVE_INFINITY) {
+    return LOWEST_FLOAT;
+  }
+  return key_logit(state.highest);
+}
+
+const NAN_BITS = 0x7fc00000u;
+
+// What finish needs of a row: the state, measured against its exact max.
+fn normalised(state: RowState) -> RowState {
+  return rescaled(state, row_max(state));
+}
+
+// The bits of a probability. WGSL allows exp an error of 3 + 2|x| ulp, too much at x = -69: hence exp_times.
+fn finish_probability(state: RowState, key: u32) -> u32 {
+  if (!has_softmax(state)) {
+    return NAN_BITS;
+  }
+  if (key <= KEY_NEGATIVE_INFINITY) {
+    return 0u;
+  }
+  let x = key_logit(key) * params.scale;
+  let m = state.reference * params.scale;
+  let difference = x - m;
+  let quotient = difference / params.temperature_high;
+  if (quotient < -104.0) {
+    return 0u;
+  }
+  // What the subtraction (Knuth's two-sum) and the division (a remainder by fma) rounded away.
+  let lost = (x - (difference - (difference - x))) - (m + (difference - x));
+  let remainder = fma(-quotient, params.temperature_high, difference) - quotient * params.temperature_low + lost;
+  return bitcast<u32>(exp_times(quotient, remainder / params.temperature_high, 1.0 / state.sum));
+}
+
+// The bits of log(sum over j of exp(x_j / temperature)).
+fn finish_log_sum_exp(state: RowState) -> u32 {
+  if (!has_softmax(state)) {
+    return NAN_BITS;
+  }
+  if (state.sum == 0.0) {
+    return 0xff800000u;
+  }
+  let m = state.reference * params.scale;
+  let quotient = m / params.temperature_high;
+  if (abs(quotient) > 1e30) {
+    return bitcast<u32>(quotient);
+  }
+  let remainder = fma(-quotient, params.temperature_high, m) - quotient * params.temperature_low;
+  return bitcast<u32>(quotient + (remainder / params.temperature_high + log(state.sum)));
+}
+
+// exp(y + correction) * factor for -104 <= y <= 0 and a tiny correction: y = n ln 2 + r with ln 2 in two pieces, the first
+// short enough that n times it is exact (Cody and Waite), the Taylor polynomial of exp(r), and n added to the exponent.
+fn exp_times(y: f32, correction: f32, factor: f32) -> f32 {
+  let n = round(y * 1.44269504);
+  let r = fma(n, 2.12194440e-4, fma(n, -0.693359375, y)) + correction;
+  var p = 1.0 / 5040.0;
+  p = fma(p, r, 1.0 / 720.0);
+  p = fma(p, r, 1.0 / 120.0);
+  p = fma(p, r, 1.0 / 24.0);
+  p = fma(p, r, 1.0 / 6.0);
+  p = fma(p, r, 0.5);
+  p = fma(p, r, 1.0);
+  p = fma(p, r, 1.0);
+  if (n < -126.0) {
+    return 0.0;
+  }
+  return p * bitcast<f32>(u32(i32(n) + 127) << 23u) * factor;
+}

@@ -1,0 +1,376 @@
+/** The WebGPU backend: validation, the host path, recording, lifetime. */
+import {
+  allocateResult,
+  type Backend,
+  bytesPerElement,
+  disposedError,
+  FusedTopKError,
+  type HostLogits,
+  invalidArgument,
+  type ResolvedOptions,
+  resolveHostOptions,
+  resolveOptions,
+  type SoftmaxTopK,
+  type SoftmaxTopKOptions,
+} from "@fused-topk/core";
+import { Arena, ParamsCache, ReadbackPool } from "./buffers.js";
+import { type DeviceOptions, type OpenDevice, openDevice, words } from "./device.js";
+import { type Pipeline, Pipelines } from "./pipelines.js";
+import { type Dispatch, MAX_K, type PathOptions, type Plan, planTopK, requirePath } from "./plan.js";
+import { type BufferSlice, type CallBuffers, record } from "./record.js";
+import { BufferUsage, MAP_MODE_READ } from "./spec.js";
+import { uploadRange } from "./upload.js";
+
+export interface WebGPUBackendOptions extends DeviceOptions {
+  /** Forces a path of the kernel. For tests and measurement; leave it out. */
+  path?: PathOptions;
+}
+
+/** The buffers of a recorded call, all on the backend's device, with usage STORAGE. They may be larger than needed. */
+export interface GPUBuffers {
+  /** Logits, laid out as the options say. */
+  logits: GPUBuffer;
+  /** Receives float32 `[rows * k]`. */
+  probs: GPUBuffer;
+  /** Receives uint32 `[rows * k]`. */
+  indices: GPUBuffer;
+  /** Receives float32 `[rows]`. */
+  logSumExp: GPUBuffer;
+}
+
+/** fused-topk on a WebGPU device. */
+export interface WebGPUBackend extends Backend {
+  readonly name: "webgpu";
+  /** The device; logits in its buffers are taken without a copy. */
+  readonly gpuDevice: GPUDevice;
+  /**
+   * As `Backend.softmaxTopK`; the logits may also be a GPUBuffer of `gpuDevice` with usage STORAGE, not mapped. It may be
+   * larger than the options say, `offset` may point anywhere in it, and `options.dtype` is required. 16-bit logits that
+   * end in the middle of a 4-byte word need the buffer to extend to its end.
+   *
+   * @throws {FusedTopKError} as a rejection: `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`,
+   *   `ERR_DISPOSED`, `ERR_DEVICE`.
+   */
+  softmaxTopK(logits: HostLogits | GPUBuffer, options: SoftmaxTopKOptions): Promise<SoftmaxTopK>;
+  /**
+   * Records a call into an encoder: no submit, no readback, results stay in the buffers. Any number of calls may go into
+   * one encoder, and a call with the same shape as an earlier one creates no buffer and no pipeline. The first call of a
+   * kind compiles its kernel on the calling thread. Submit before `dispose()`.
+   *
+   * A buffer of another device is reported by WebGPU itself, as a validation error of the encoder.
+   *
+   * @param options `dtype` is required.
+   * @throws {FusedTopKError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_LOST`, `ERR_DISPOSED`
+   */
+  encode(encoder: GPUCommandEncoder, buffers: GPUBuffers, options: SoftmaxTopKOptions): void;
+}
+
+/**
+ * Creates the WebGPU backend.
+ *
+ * @throws {FusedTopKError} as a rejection: `ERR_BACKEND_UNAVAILABLE` with what is missing, `ERR_INVALID_ARGUMENT`.
+ */
+export async function createWebGPUBackend(options: WebGPUBackendOptions = {}): Promise<WebGPUBackend> {
+  const opened = await openDevice(options);
+  try {
+    requirePath(options.path ?? {}, opened.capabilities);
+  } catch (error) {
+    if (opened.isOwn) opened.device.destroy();
+    throw error;
+  }
+  return new Implementation(opened, options.path ?? {});
+}
+
+/** Results of one readback, at most; more rows are taken in batches. */
+const BATCH_RESULT_BYTES = 64 * 2 ** 20;
+/** Host logits on the device at a time, at most. */
+const BATCH_UPLOAD_BYTES = 128 * 2 ** 20;
+
+class Implementation implements WebGPUBackend {
+  readonly name = "webgpu";
+  readonly device: string;
+  readonly limits = { maxK: MAX_K };
+  readonly gpuDevice: GPUDevice;
+
+  readonly #opened: OpenDevice;
+  readonly #path: PathOptions;
+  readonly #pipelines: Pipelines;
+  readonly #params: ParamsCache;
+  readonly #readbacks: ReadbackPool;
+  readonly #arena: Arena;
+  readonly #recordedScratch: Arena;
+  readonly #pending = new Set<Promise<unknown>>();
+  readonly #whenLost: Promise<never>;
+  #lost: FusedTopKError | undefined;
+  #disposed: Promise<void> | undefined;
+
+  constructor(opened: OpenDevice, path: PathOptions) {
+    const { device } = opened;
+    this.#opened = opened;
+    this.#path = path;
+    this.device = opened.name;
+    this.gpuDevice = device;
+    this.#pipelines = new Pipelines(device);
+    this.#params = new ParamsCache(device);
+    this.#readbacks = new ReadbackPool(device);
+    this.#arena = new Arena(device, true);
+    this.#recordedScratch = new Arena(device, false);
+    this.#whenLost = device.lost.then((info) => {
+      this.#lost = lostError(info);
+      throw this.#lost;
+    });
+    this.#whenLost.catch(() => {});
+  }
+
+  async softmaxTopK(logits: HostLogits | GPUBuffer, options: SoftmaxTopKOptions): Promise<SoftmaxTopK> {
+    this.#requireUsable();
+    let resolved: ResolvedOptions;
+    if (isGPUBuffer(logits)) {
+      resolved = resolveOptions(options, {}, this.limits.maxK);
+      requireBuffer("logits", logits, logitsBytes(resolved));
+    } else {
+      resolved = resolveHostOptions(logits, options, this.limits.maxK);
+    }
+    const result = allocateResult(resolved.rows, resolved.k);
+    const call = Promise.race([this.#runBatches(logits, resolved, result), this.#whenLost]);
+    this.#pending.add(call);
+    try {
+      await call;
+      return result;
+    } finally {
+      this.#pending.delete(call);
+    }
+  }
+
+  encode(encoder: GPUCommandEncoder, buffers: GPUBuffers, options: SoftmaxTopKOptions): void {
+    this.#requireUsable();
+    const resolved = resolveOptions(options, {}, this.limits.maxK);
+    const { rows, k } = resolved;
+    requireBuffer("logits", buffers.logits, logitsBytes(resolved));
+    requireBuffer("probs", buffers.probs, rows * k * 4);
+    requireBuffer("indices", buffers.indices, rows * k * 4);
+    requireBuffer("logSumExp", buffers.logSumExp, rows * 4);
+    requireDistinct(buffers);
+    if (rows === 0) return;
+    const plan = planTopK(resolved, this.#opened.capabilities, this.#path);
+    record(
+      encoder,
+      plan,
+      plan.dispatches,
+      ({ entry }) => this.#pipelines.getNow(plan.kernel, entry),
+      {
+        logits: whole(buffers.logits),
+        probs: whole(buffers.probs),
+        indices: whole(buffers.indices),
+        logSumExp: whole(buffers.logSumExp),
+      },
+      { device: this.gpuDevice, scratch: this.#recordedScratch, params: this.#params },
+    );
+  }
+
+  dispose(): Promise<void> {
+    this.#disposed ??= this.#release();
+    return this.#disposed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  async #release(): Promise<void> {
+    await Promise.allSettled(this.#pending);
+    for (const owner of [this.#arena, this.#recordedScratch, this.#params, this.#readbacks]) owner.destroy();
+    if (this.#opened.isOwn) this.gpuDevice.destroy();
+    this.#opened.gpu = undefined;
+  }
+
+  #requireUsable(): void {
+    if (this.#disposed) throw disposedError("webgpu backend");
+    if (this.#lost) throw this.#lost;
+  }
+
+  async #runBatches(logits: HostLogits | GPUBuffer, options: ResolvedOptions, result: SoftmaxTopK): Promise<void> {
+    const { rows, k, offset, rowStride } = options;
+    const most = Math.max(1, Math.floor(BATCH_RESULT_BYTES / (8 * k + 4)));
+    for (let row = 0; row < rows; row += most) {
+      const batch = { ...options, rows: Math.min(most, rows - row), offset: offset + row * rowStride };
+      await this.#run(logits, batch, result, row);
+    }
+  }
+
+  /** One submit (host logits larger than the upload buffer: one for each of its fillings) and one readback. */
+  async #run(logits: HostLogits | GPUBuffer, options: ResolvedOptions, result: SoftmaxTopK, row: number) {
+    const { rows, k } = options;
+    const onDevice = isGPUBuffer(logits);
+    const capabilities = { ...this.#opened.capabilities };
+    if (!onDevice) capabilities.bindingBytes = Math.min(capabilities.bindingBytes, BATCH_UPLOAD_BYTES);
+    const plan = planTopK(options, capabilities, this.#path);
+    const pipelines = await this.#compile(plan);
+    const device = this.gpuDevice;
+
+    device.pushErrorScope("out-of-memory");
+    device.pushErrorScope("validation");
+    const layout = resultLayout(rows, k);
+    const results = this.#arena.get("results", layout.bytes);
+    const readback = this.#readbacks.acquire(layout.bytes);
+    const resources = { device, scratch: this.#arena, params: this.#params };
+    const output = (offset: number): BufferSlice => ({ buffer: results, offset });
+    const submit = (dispatches: Dispatch[], source: BufferSlice, isLast: boolean) => {
+      const buffers: CallBuffers = {
+        logits: source,
+        probs: output(layout.probs),
+        indices: output(layout.indices),
+        logSumExp: output(layout.logSumExp),
+      };
+      const encoder = device.createCommandEncoder({ label: "fused-topk" });
+      record(encoder, plan, dispatches, ({ entry }) => pipelines.get(entry)!, buffers, resources);
+      if (isLast) encoder.copyBufferToBuffer(results, 0, readback, 0, layout.bytes);
+      device.queue.submit([encoder.finish()]);
+    };
+    if (onDevice) {
+      submit(plan.dispatches, whole(logits), true);
+    } else {
+      const fillings = groupByLogits(plan.dispatches);
+      const upload = this.#arena.get("logits", Math.max(...fillings.map(({ logits }) => logits.length)));
+      for (const [i, filling] of fillings.entries()) {
+        uploadRange(device.queue, upload, logits, filling.logits);
+        const start = { buffer: upload, offset: -filling.logits.offset };
+        submit(filling.dispatches, start, i === fillings.length - 1);
+      }
+    }
+    const scopes = [device.popErrorScope(), device.popErrorScope()] as const;
+
+    // The scopes first: what they report explains why the map fails. On a lost device nothing here may settle.
+    const mapped = readback.mapAsync(MAP_MODE_READ, 0, layout.bytes).then(
+      () => undefined,
+      (cause: unknown) => cause,
+    );
+    const [validation, memory] = await Promise.all(scopes);
+    const failure = await mapped;
+    if (memory || validation || failure) {
+      readback.destroy();
+      this.#arena.destroy();
+      if (this.#lost) throw this.#lost;
+      throw callError(memory, validation, failure, onDevice);
+    }
+    const bytes = readback.getMappedRange(0, layout.bytes);
+    result.probs.set(new Float32Array(bytes, layout.probs, rows * k), row * k);
+    result.indices.set(new Uint32Array(bytes, layout.indices, rows * k), row * k);
+    result.logSumExp.set(new Float32Array(bytes, layout.logSumExp, rows), row);
+    readback.unmap();
+    this.#readbacks.release(readback);
+  }
+
+  async #compile(plan: Plan): Promise<Map<string, Pipeline>> {
+    const entries = [...new Set(plan.dispatches.map(({ entry }) => entry))];
+    const pipelines = await Promise.all(entries.map((entry) => this.#pipelines.get(plan.kernel, entry)));
+    return new Map(entries.map((entry, i) => [entry, pipelines[i]!]));
+  }
+}
+
+interface Filling {
+  logits: NonNullable<Dispatch["logits"]>;
+  dispatches: Dispatch[];
+}
+
+/** Dispatches that read the same logits, in order; one that reads none belongs to those before it. */
+function groupByLogits(dispatches: readonly Dispatch[]): Filling[] {
+  const fillings: Filling[] = [];
+  for (const dispatch of dispatches) {
+    const { logits } = dispatch;
+    if (logits) fillings.push({ logits, dispatches: [dispatch] });
+    else fillings.at(-1)!.dispatches.push(dispatch);
+  }
+  return fillings;
+}
+
+/** Where the results of a call lie in one buffer. */
+function resultLayout(rows: number, k: number) {
+  const section = (bytes: number) => Math.ceil(bytes / 256) * 256;
+  const indices = section(rows * k * 4);
+  const logSumExp = 2 * indices;
+  return { probs: 0, indices, logSumExp, bytes: logSumExp + rows * 4 };
+}
+
+function logitsBytes({ rows, vocab, offset, rowStride, dtype }: ResolvedOptions): number {
+  if (rows === 0) return 0;
+  // A binding ends on a word.
+  return Math.ceil(((offset + (rows - 1) * rowStride + vocab) * bytesPerElement[dtype]) / 4) * 4;
+}
+
+function isGPUBuffer(logits: unknown): logits is GPUBuffer {
+  return Object.prototype.toString.call(logits) === "[object GPUBuffer]" || hasBufferShape(logits);
+}
+
+/** Dawn for Node has a GPUBuffer without the name. */
+function hasBufferShape(value: unknown): boolean {
+  const buffer = value as Partial<GPUBuffer> | null;
+  return typeof buffer === "object" && typeof buffer?.mapAsync === "function" && typeof buffer.size === "number";
+}
+
+function requireBuffer(name: string, buffer: unknown, bytes: number): asserts buffer is GPUBuffer {
+  if (!isGPUBuffer(buffer)) throw invalidArgument(name, "a GPUBuffer", buffer, "Pass a buffer of backend.gpuDevice.");
+  if ((buffer.usage & BufferUsage.STORAGE) === 0) {
+    throw new FusedTopKError(
+      "ERR_INVALID_ARGUMENT",
+      `Expected usage STORAGE for ${name} but received a GPUBuffer with usage 0x${buffer.usage.toString(16)}.`,
+      { fix: "Create it with GPUBufferUsage.STORAGE." },
+    );
+  }
+  if (buffer.size < bytes) {
+    throw new FusedTopKError(
+      "ERR_INVALID_ARGUMENT",
+      `Expected at least ${bytes} bytes for ${name} but received a GPUBuffer of ${buffer.size}.`,
+      { fix: "Pass a larger buffer, or lower rows, vocab, k, offset or rowStride." },
+    );
+  }
+}
+
+function requireDistinct({ logits, probs, indices, logSumExp }: GPUBuffers): void {
+  if (new Set([logits, probs, indices, logSumExp]).size === 4) return;
+  throw new FusedTopKError("ERR_INVALID_ARGUMENT", "Expected four different buffers but two are the same.", {
+    fix: "Pass one buffer each for logits, probs, indices and logSumExp.",
+  });
+}
+
+function whole(buffer: GPUBuffer): BufferSlice {
+  return { buffer, offset: 0 };
+}
+
+function lostError({ reason, message }: GPUDeviceLostInfo): FusedTopKError {
+  return new FusedTopKError(
+    "ERR_DEVICE_LOST",
+    `The WebGPU device was lost (${reason || "unknown"}): ${words(message)}.`,
+    {
+      fix: "Create a new backend.",
+    },
+  );
+}
+
+function callError(
+  memory: GPUError | null,
+  validation: GPUError | null,
+  failure: unknown,
+  onDevice: boolean,
+): FusedTopKError {
+  if (memory) {
+    return new FusedTopKError("ERR_OUT_OF_MEMORY", `The WebGPU device is out of memory: ${words(memory.message)}.`, {
+      fix: "Split the rows over several calls.",
+      cause: memory,
+    });
+  }
+  if (validation && onDevice) {
+    return new FusedTopKError(
+      "ERR_INVALID_ARGUMENT",
+      `WebGPU refused the GPUBuffer logits: ${words(validation.message)}.`,
+      {
+        fix: "Pass a buffer of backend.gpuDevice that is neither mapped nor destroyed.",
+        cause: validation,
+      },
+    );
+  }
+  const cause = validation ?? failure;
+  return new FusedTopKError("ERR_DEVICE", `The WebGPU call failed: ${words(validation?.message ?? failure)}.`, {
+    cause,
+  });
+}

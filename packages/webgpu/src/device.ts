@@ -1,0 +1,108 @@
+/** Finds the adapter and opens the device. */
+import { FusedTopKError } from "@fused-topk/core";
+import type { Capabilities } from "./plan.js";
+
+export interface DeviceOptions {
+  /** A device of the caller's, used as it is and never destroyed. */
+  device?: GPUDevice;
+  /** The entry point of WebGPU. Default: `navigator.gpu`, or in Node the `webgpu` package if it is installed. */
+  gpu?: GPU;
+}
+
+export interface OpenDevice {
+  device: GPUDevice;
+  /** Whether the backend opened it, and so has to destroy it. */
+  isOwn: boolean;
+  /** What a person calls it. */
+  name: string;
+  capabilities: Capabilities;
+  /** Dawn for Node lives as long as this is reachable. */
+  gpu: GPU | undefined;
+}
+
+/**
+ * Opens a device with subgroups, timestamps and the adapter's largest limits, as far as it has them.
+ *
+ * @throws {FusedTopKError} `ERR_BACKEND_UNAVAILABLE`
+ */
+export async function openDevice(options: DeviceOptions): Promise<OpenDevice> {
+  if (options.device) {
+    const gpu = options.gpu ?? navigatorGpu();
+    return describe(options.device, options.device.adapterInfo, gpu, false);
+  }
+  const gpu = options.gpu ?? navigatorGpu() ?? (await nodeGpu());
+  const adapter = await gpu.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) {
+    throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", "WebGPU is present but offers no adapter.", {
+      fix: "Install a Vulkan, Metal or D3D12 driver for the GPU, or pass `gpu` with an adapter that works.",
+    });
+  }
+  const wanted: GPUFeatureName[] = ["subgroups", "timestamp-query"];
+  let device: GPUDevice;
+  try {
+    device = await adapter.requestDevice({
+      label: "fused-topk",
+      requiredFeatures: wanted.filter((feature) => adapter.features.has(feature)),
+      requiredLimits: {
+        maxBufferSize: adapter.limits.maxBufferSize,
+        maxStorageBufferBindingSize: adapter.limits.maxStorageBufferBindingSize,
+        maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
+        maxComputeInvocationsPerWorkgroup: adapter.limits.maxComputeInvocationsPerWorkgroup,
+        maxComputeWorkgroupSizeX: adapter.limits.maxComputeWorkgroupSizeX,
+      },
+    });
+  } catch (cause) {
+    throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", `The WebGPU adapter refused a device: ${words(cause)}.`, {
+      fix: "Update the driver, or pass a `device` of your own.",
+      cause,
+    });
+  }
+  return describe(device, adapter.info, gpu, true);
+}
+
+function describe(device: GPUDevice, info: GPUAdapterInfo, gpu: GPU | undefined, isOwn: boolean): OpenDevice {
+  const { limits, features } = device;
+  const named = [info?.description, info?.device, [info?.vendor, info?.architecture].filter(Boolean).join(" ")];
+  return {
+    device,
+    isOwn,
+    name: named.find(Boolean) || "WebGPU device",
+    capabilities: {
+      subgroups: features.has("subgroups") && (gpu?.wgslLanguageFeatures?.has("subgroup_id") ?? false),
+      invocations: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
+      workgroupBytes: limits.maxComputeWorkgroupStorageSize,
+      bindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),
+    },
+    gpu,
+  };
+}
+
+function navigatorGpu(): GPU | undefined {
+  return (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
+}
+
+/** Dawn, by the npm package `webgpu`. */
+async function nodeGpu(): Promise<GPU> {
+  if (!(globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node) {
+    throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", "This browser has no WebGPU: navigator.gpu is missing.", {
+      fix: "Use a current browser on a secure origin (https or localhost), or another backend.",
+    });
+  }
+  // Not a literal, so that bundlers for the browser leave it alone.
+  const name = "webgpu";
+  try {
+    const { create } = await import(/* @vite-ignore */ /* webpackIgnore: true */ name);
+    return create([]);
+  } catch (cause) {
+    throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", `WebGPU for Node did not load: ${words(cause)}.`, {
+      fix: "Install it with `npm install webgpu`.",
+      cause,
+    });
+  }
+}
+
+/** What an error says, on one line and without its final stop. */
+export function words(cause: unknown): string {
+  const message = cause instanceof Error ? cause.message : String(cause);
+  return message.trim().split("\n")[0]!.replace(/\.$/, "");
+}

@@ -1,0 +1,7 @@
+/**
+ * fused-topk on WebGPU: browsers, Node (with the `webgpu` package) and Deno.
+ *
+ * @packageDocumentation
+ */
+export { createWebGPUBackend, type GPUBuffers, type WebGPUBackend, type WebGPUBackendOptions } from "./backend.js";
+export type { PathOptions } from "./plan.js";

@@ -1,0 +1,279 @@
+/** Decides what runs for a shape: the kernel, how rows are cut into parts, and the dispatches with their parameters. */
+import { bytesPerElement, FusedTopKError, type ResolvedOptions } from "@fused-topk/core";
+import { type EntryPoint, fixedWorkgroupBytes, type Kernel, LOADS } from "./shader.js";
+
+/** What a device can do, as far as a plan cares. */
+export interface Capabilities {
+  subgroups: boolean;
+  /** Invocations a workgroup. */
+  invocations: number;
+  /** Bytes of workgroup memory. */
+  workgroupBytes: number;
+  /** Bytes of one storage binding. */
+  bindingBytes: number;
+}
+
+/** Forces a path where several would do. For tests and measurement. */
+export interface PathOptions {
+  /** Whether to use subgroup operations; by default, if the device has them. */
+  subgroups?: boolean;
+  /** Invocations a workgroup: a power of two from 16 to the device's limit. */
+  workgroupSize?: number;
+  /** Parts that every row is cut into, as far as it is long enough. */
+  parts?: number;
+  /** Where the candidate buffer lives; workgroup memory is taken only if K fits. */
+  candidates?: "workgroup" | "storage";
+}
+
+/** A stretch of a buffer, in bytes: the offset fits a binding's alignment, the length is a multiple of 4. */
+export interface Range {
+  offset: number;
+  length: number;
+}
+
+export interface Dispatch {
+  entry: EntryPoint;
+  workgroups: number;
+  /** The words of Params in params.wgsl. */
+  params: Uint32Array<ArrayBuffer>;
+  /** Where it reads logits; absent for merge_parts. */
+  logits?: Range;
+  /** Where it writes, in probs and in indices. */
+  results: Range;
+  logSumExp: Range;
+}
+
+export interface Plan {
+  kernel: Kernel;
+  dispatches: Dispatch[];
+  /** Bytes of scratch storage. */
+  slabBytes: number;
+  partStateBytes: number;
+  partTopBytes: number;
+}
+
+/** The largest K: its candidate buffer takes 256 KiB a workgroup. */
+export const MAX_K = 16384;
+
+/** Invocations a workgroup, and for rows that fit one tile of a small one. */
+const WORKGROUP = 256;
+const SMALL_WORKGROUP = 64;
+
+const ALIGNMENT = 256;
+const MAX_WORKGROUPS = 16384;
+const SLAB_WORKGROUPS = 256;
+const SCRATCH_BYTES = 64 * 2 ** 20;
+/** Workgroups that fill a large device a few times over; fewer rows than this are cut into parts. */
+const FILL_WORKGROUPS = 512;
+/** Tiles a part may have before its sum is a chain too long: see BLOCK_TILES in softmax_topk.wgsl. */
+const MAX_PART_TILES = 512;
+const ROW_STATE_BYTES = 16;
+const CANDIDATE_BYTES = 8;
+
+export function planTopK(options: ResolvedOptions, capabilities: Capabilities, path: PathOptions = {}): Plan {
+  const { rows, vocab, k, dtype, offset, rowStride } = options;
+  const kernel = chooseKernel(options, capabilities, path);
+  const element = bytesPerElement[dtype];
+  const parts = cutRow(options, kernel, capabilities, path);
+  const bindingLogits = logitsPerBinding(capabilities, element);
+
+  const sortSize = powerOfTwoFrom(k);
+  const capacity = kernel.capacity || Math.max(2 * sortSize, sortSize + 1024);
+  const slabBytes = kernel.capacity ? 0 : capacity * CANDIDATE_BYTES;
+  const scratch = Math.min(SCRATCH_BYTES, capabilities.bindingBytes);
+  const maxWorkgroups = slabBytes ? Math.min(SLAB_WORKGROUPS, Math.floor(scratch / slabBytes)) : MAX_WORKGROUPS;
+
+  const tileRows = Math.min(
+    rows,
+    // Within a binding: the logits, if a row fits at all; the results; the states of the parts.
+    Math.max(1, Math.floor((bindingLogits - vocab) / rowStride) + 1),
+    Math.max(1, Math.floor((capabilities.bindingBytes - 2 * ALIGNMENT) / (4 * k))),
+    parts.count > 1 ? Math.max(1, Math.floor(scratch / (parts.count * k * CANDIDATE_BYTES))) : rows,
+  );
+  // A row larger than a binding takes a dispatch for as many parts as fit.
+  const segmentParts = vocab <= bindingLogits ? parts.count : Math.floor(bindingLogits / parts.length);
+
+  const dispatches: Dispatch[] = [];
+  let workgroupsMost = 0;
+  for (let row = 0; row < rows; row += tileRows) {
+    const count = Math.min(tileRows, rows - row);
+    const results = alignedRange(row * k * 4, count * k * 4);
+    const logSumExp = alignedRange(row * 4, count * 4);
+    const add = (entry: EntryPoint, tasks: number, firstPart: number, partsHere: number, logits?: Range & Start) => {
+      const workgroups = Math.min(tasks, maxWorkgroups);
+      workgroupsMost = Math.max(workgroupsMost, workgroups);
+      const params = packParams(options, {
+        rows: count,
+        firstLogit: logits?.first ?? 0,
+        parts: parts.count,
+        firstPart,
+        partsHere,
+        partLength: parts.length,
+        tiles: parts.tiles,
+        capacity,
+        sortSize,
+        firstResult: results.skipped / 4,
+        firstLogSumExp: logSumExp.skipped / 4,
+      });
+      const range = logits && { logits: { offset: logits.offset, length: logits.length } };
+      dispatches.push({ entry, workgroups, params, results, logSumExp, ...range });
+    };
+    for (let part = 0; part < parts.count; part += segmentParts) {
+      const begin = part * parts.length;
+      const end = Math.min(vocab, begin + segmentParts * parts.length);
+      const first = offset + row * rowStride + begin;
+      const covered = alignedRange(first * element, ((count - 1) * rowStride + end - begin) * element);
+      const logits = { ...covered, first: (covered.skipped / element - begin) >>> 0 };
+      if (parts.count === 1) {
+        add("scan_rows", count, 0, 1, logits);
+      } else {
+        const partsHere = Math.min(segmentParts, parts.count - part);
+        add("scan_parts", count * partsHere, part, partsHere, logits);
+      }
+    }
+    if (parts.count > 1) add("merge_parts", count, 0, parts.count);
+  }
+  const states = parts.count > 1 ? tileRows * parts.count : 0;
+  return {
+    kernel,
+    dispatches,
+    slabBytes: slabBytes * workgroupsMost,
+    partStateBytes: states * ROW_STATE_BYTES,
+    partTopBytes: states * k * CANDIDATE_BYTES,
+  };
+}
+
+interface Start {
+  /** Where index 0 of row 0 lies in the binding, in logits, modulo 2^32. */
+  first: number;
+}
+
+function chooseKernel(
+  { dtype, vocab, k }: ResolvedOptions,
+  capabilities: Capabilities,
+  { subgroups, workgroupSize, candidates }: PathOptions,
+): Kernel {
+  const workgroupCapacity = (size: number) => {
+    const bytes = capabilities.workgroupBytes - fixedWorkgroupBytes(size);
+    const capacity = Math.min(Math.floor(bytes / CANDIDATE_BYTES), size <= SMALL_WORKGROUP ? 512 : 1536);
+    // Room for a third beyond K at least, or the buffer would be cut all the time.
+    return candidates !== "storage" && powerOfTwoFrom(k) <= capacity && 3 * k <= 2 * capacity ? capacity : 0;
+  };
+  const vectors = Math.ceil((vocab * bytesPerElement[dtype]) / 16) + 1;
+  const small = vectors <= SMALL_WORKGROUP * LOADS && workgroupCapacity(SMALL_WORKGROUP) > 0;
+  const size = workgroupSize ?? (small ? SMALL_WORKGROUP : Math.min(WORKGROUP, capabilities.invocations));
+  return {
+    dtype,
+    subgroups: subgroups ?? capabilities.subgroups,
+    workgroupSize: size,
+    capacity: workgroupCapacity(size),
+  };
+}
+
+interface Parts {
+  count: number;
+  /** Logits a part, the last excepted. */
+  length: number;
+  tiles: number;
+}
+
+/** Cuts a row into parts of whole tiles: enough to fill the device, none much shorter than what it has to select. */
+function cutRow(
+  { dtype, rows, vocab, k }: ResolvedOptions,
+  { workgroupSize }: Kernel,
+  capabilities: Capabilities,
+  path: PathOptions,
+): Parts {
+  const element = bytesPerElement[dtype];
+  const perVector = 16 / element;
+  const tileVectors = LOADS * workgroupSize;
+  const rowVectors = Math.ceil(vocab / perVector);
+  const wanted = path.parts ?? Math.min(Math.ceil(FILL_WORKGROUPS / rows), Math.floor(vocab / (4 * k)));
+  const fewest = Math.ceil(rowVectors / (MAX_PART_TILES * tileVectors));
+  const bindingTiles = Math.floor(logitsPerBinding(capabilities, element) / (tileVectors * perVector));
+  const count = Math.max(1, wanted, fewest);
+  // A part is a vector short of whole tiles, so that one which begins within a vector needs no tile more.
+  const tiles = Math.min(Math.ceil((Math.ceil(rowVectors / count) + 1) / tileVectors), Math.max(1, bindingTiles));
+  const length = Math.min(vocab, (tiles * tileVectors - 1) * perVector);
+  return { count: Math.ceil(vocab / length), length, tiles };
+}
+
+function logitsPerBinding({ bindingBytes }: Capabilities, element: number): number {
+  return Math.floor((bindingBytes - 2 * ALIGNMENT) / element);
+}
+
+/** The range that covers these bytes, and how many it has before them. */
+function alignedRange(begin: number, length: number): Range & { skipped: number } {
+  const skipped = begin % ALIGNMENT;
+  return { offset: begin - skipped, length: Math.ceil((skipped + length) / 4) * 4, skipped };
+}
+
+interface DispatchParams {
+  rows: number;
+  firstLogit: number;
+  parts: number;
+  firstPart: number;
+  partsHere: number;
+  partLength: number;
+  tiles: number;
+  capacity: number;
+  sortSize: number;
+  firstResult: number;
+  firstLogSumExp: number;
+}
+
+/** Params of params.wgsl, word for word. */
+function packParams(options: ResolvedOptions, p: DispatchParams): Uint32Array<ArrayBuffer> {
+  const { scale, log2eByTemperature, high, low } = scaledTemperature(options.temperature);
+  const words = new Uint32Array(20);
+  words.set([p.rows, options.vocab, options.k, p.rows > 1 ? options.rowStride : 0, p.firstLogit, p.parts, p.firstPart]);
+  words.set([p.partsHere, p.partLength, p.tiles, tileStep(p.tiles), p.capacity, p.sortSize], 7);
+  words.set([p.firstResult, p.firstLogSumExp], 13);
+  new Float32Array(words.buffer).set([scale, log2eByTemperature, high, low], 15);
+  return words;
+}
+
+/** Temperature as the kernel takes it: see params.wgsl. */
+function scaledTemperature(temperature: number) {
+  const scale = temperature >= 2 ** 60 ? 2 ** -64 : 1;
+  const scaled = temperature * scale;
+  const high = Math.fround(scaled);
+  return { scale, log2eByTemperature: Math.LOG2E / scaled, high, low: scaled - high };
+}
+
+/** A step near the golden ratio of `tiles` and coprime to it, so that it visits each tile once, neighbours far apart. */
+function tileStep(tiles: number): number {
+  if (tiles === 1) return 0;
+  for (let step = Math.round(tiles * 0.618); ; step++)
+    if (step > 0 && gcd(step % tiles, tiles) === 1) return step % tiles;
+}
+
+function gcd(a: number, b: number): number {
+  return a === 0 ? b : gcd(b % a, a);
+}
+
+function powerOfTwoFrom(k: number): number {
+  return 2 ** Math.ceil(Math.log2(k));
+}
+
+/** Checks a forced path against the device. */
+export function requirePath({ subgroups, workgroupSize, parts }: PathOptions, capabilities: Capabilities): void {
+  const refuse = (what: string, fix: string) => {
+    throw new FusedTopKError("ERR_INVALID_ARGUMENT", what, { fix });
+  };
+  if (subgroups && !capabilities.subgroups) {
+    refuse("Expected a device with subgroups for path.subgroups but this one has none.", "Leave path.subgroups out.");
+  }
+  if (workgroupSize !== undefined) {
+    const powerOfTwo = Number.isInteger(Math.log2(workgroupSize));
+    if (!powerOfTwo || workgroupSize < 16 || workgroupSize > capabilities.invocations) {
+      refuse(
+        `Expected a power of two from 16 to ${capabilities.invocations} for path.workgroupSize but received ${workgroupSize}.`,
+        "Pass one, or leave it out.",
+      );
+    }
+  }
+  if (parts !== undefined && (!Number.isInteger(parts) || parts < 1)) {
+    refuse(`Expected an integer >= 1 for path.parts but received ${parts}.`, "Pass one, or leave it out.");
+  }
+}

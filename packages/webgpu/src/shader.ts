@@ -1,0 +1,58 @@
+/** Assembles the WGSL of a kernel: a header of constants, then the files of kernels/webgpu. */
+import type { DType } from "@fused-topk/core";
+import { wgsl } from "./generated/wgsl.js";
+
+/** What is compiled into a kernel. Two calls with the same kernel share their pipelines. */
+export interface Kernel {
+  dtype: DType;
+  /** Whether reductions use subgroup operations, of whatever size the device has. */
+  subgroups: boolean;
+  /** Invocations a workgroup, a power of two >= 16. */
+  workgroupSize: number;
+  /** Candidates that workgroup memory holds; 0 when the candidate buffer lives in storage. */
+  capacity: number;
+}
+
+export type EntryPoint = "scan_rows" | "scan_parts" | "merge_parts";
+
+/** 16-byte loads an invocation has in flight: LOADS in logits.wgsl. */
+export const LOADS = 4;
+
+/** Bytes of workgroup memory a kernel needs beside its candidates. */
+export function fixedWorkgroupBytes(workgroupSize: number): number {
+  const rowStates = (workgroupSize / 2 + 1) * 16;
+  const bins = (256 + 16) * 4;
+  return rowStates + bins + 128;
+}
+
+export function kernelKey({ dtype, subgroups, workgroupSize, capacity }: Kernel): string {
+  return `${dtype}-${subgroups ? "subgroups" : "plain"}-${workgroupSize}-${capacity === 0 ? "storage" : capacity}`;
+}
+
+export function kernelText(kernel: Kernel): string {
+  return [
+    header(kernel),
+    wgsl.params,
+    wgsl.row_state,
+    wgsl.logits,
+    kernel.subgroups ? wgsl.reduce_subgroups : wgsl.reduce_workgroup,
+    kernel.capacity === 0 ? wgsl.candidates_storage : wgsl.candidates_workgroup,
+    wgsl.select,
+    wgsl.softmax_topk,
+  ].join("\n");
+}
+
+/** The constants that the WGSL files leave open. */
+export function header({ dtype, subgroups, workgroupSize, capacity }: Kernel): string {
+  return [
+    subgroups ? "enable subgroups;\nrequires subgroup_id;" : "",
+    `const WORKGROUP_SIZE = ${workgroupSize}u;`,
+    `const CAPACITY = ${capacity}u;`,
+    `const LOGITS_PER_WORD = ${dtype === "f32" ? 1 : 2}u;`,
+    `const IS_F16 = ${dtype === "f16"};`,
+    // +inf, its own bits left-aligned in 32, and how many leading bytes of a key can differ.
+    `const INFINITY_BITS = ${dtype === "f16" ? "0x7c000000u" : "0x7f800000u"};`,
+    `const KEY_DIGITS = ${dtype === "f32" ? 4 : 2}u;`,
+    "",
+  ].join("\n");
+}
