@@ -1,15 +1,10 @@
 /** Runs the cases of the catalogue on a backend. */
 
-import {
-  type Backend,
-  type HostLogits,
-  type SoftmaxTopK,
-  type SoftmaxTopKOptions,
-  softmaxTopKReference,
-} from "@fused-topk/core";
+import type { Backend, HostLogits, SoftmaxTopK, SoftmaxTopKOptions } from "@fused-topk/core";
 import { catalogue, type Family, type Input, inputsOf } from "./catalogue.js";
 import { compare } from "./compare.js";
 import { distributions } from "./distributions.js";
+import { expectedResult } from "./expected.js";
 import { makeDecoy, makeLogits, optionsOf } from "./logits.js";
 
 /** One problem solved by the backend under test. */
@@ -102,7 +97,7 @@ export async function runFamily(
     if (ks.length === 0) continue;
     const logits = makeLogits(input);
     const untouched = bytesOf(logits).slice();
-    const best = softmaxTopKReference(logits, optionsOf(input, ks.at(-1)!));
+    const best = expectedResult(logits, optionsOf(input, ks.at(-1)!));
     for (const k of ks) {
       const failure = await runCase(backend, input, logits, prefix(best, k), call, report);
       const problem = failure ?? (sameBytes(bytesOf(logits), untouched) ? undefined : "The input was written to.");
