@@ -1,0 +1,187 @@
+/** The CUDA backend: validation, device-resident logits, lifetime. The work is the addon's. */
+import {
+  allocateResult,
+  type Backend,
+  type DType,
+  disposedError,
+  FusedTopKError,
+  type HostLogits,
+  hostMemory,
+  invalidArgument,
+  resolveHostOptions,
+  resolveOptions,
+  type SoftmaxTopK,
+  type SoftmaxTopKOptions,
+} from "@fused-topk/core";
+import { type DeviceLogits, OwnLogits } from "./logits.js";
+import { loadNative, type Native, type NativeContext, nativeError } from "./native.js";
+
+export interface CudaBackendOptions {
+  /** Index of the device, as CUDA counts them. Default 0. */
+  device?: number;
+}
+
+/** fused-topk on an NVIDIA GPU. */
+export interface CudaBackend extends Backend {
+  readonly name: "cuda";
+  /**
+   * As `Backend.softmaxTopK`; the logits may also be DeviceLogits of this backend, which are read where they lie.
+   *
+   * @throws {FusedTopKError} as a rejection: `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`,
+   *   `ERR_DISPOSED`, `ERR_DEVICE`.
+   */
+  softmaxTopK(logits: HostLogits | DeviceLogits, options: SoftmaxTopKOptions): Promise<SoftmaxTopK>;
+  /**
+   * Copies logits to device memory that the result owns until `free()`, or until the backend is disposed.
+   *
+   * @param options `dtype` is required for a Uint16Array.
+   * @throws {FusedTopKError} as a rejection: `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`,
+   *   `ERR_DISPOSED`, `ERR_DEVICE`.
+   */
+  upload(logits: HostLogits, options?: { dtype?: DType }): Promise<DeviceLogits>;
+  /**
+   * Borrows device memory of another library in this process: it is read and never freed. It must stay allocated during
+   * calls, and what writes it must have finished before a call.
+   *
+   * @param pointer address of the first element, in memory of this backend's device, aligned to the element.
+   * @param options `length` in elements.
+   * @throws {FusedTopKError} `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`
+   */
+  wrap(pointer: bigint, options: { length: number; dtype: DType }): DeviceLogits;
+}
+
+/**
+ * Creates the CUDA backend.
+ *
+ * @throws {FusedTopKError} as a rejection: `ERR_BACKEND_UNAVAILABLE` with CUDA's reason and what to do,
+ *   `ERR_INVALID_ARGUMENT`.
+ */
+export async function createCudaBackend(options: CudaBackendOptions = {}): Promise<CudaBackend> {
+  const { native, context, device } = await openDevice(options.device ?? 0);
+  return new Implementation(native, context, device);
+}
+
+/** Loads the addon and opens a device. */
+export async function openDevice(device: number): Promise<{ native: Native; context: NativeContext; device: string }> {
+  if (!Number.isInteger(device) || device < 0 || device > 0x7fffffff) {
+    throw invalidArgument("device", "an integer >= 0", device, "Pass the index of a CUDA device; 0 is the first.");
+  }
+  const native = loadNative();
+  try {
+    return { native, ...(await native.open(device)) };
+  } catch (failure) {
+    throw nativeError(failure);
+  }
+}
+
+/** The bytes of an array, whatever its type, in place. */
+export function bytesOf(array: HostLogits): Uint8Array {
+  return new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
+}
+
+class Implementation implements CudaBackend {
+  readonly name = "cuda";
+  readonly device: string;
+  readonly limits: { readonly maxK: number };
+  readonly #native: Native;
+  readonly #context: NativeContext;
+  readonly #pending = new Set<Promise<unknown>>();
+  #disposed: Promise<void> | undefined;
+
+  constructor(native: Native, context: NativeContext, device: string) {
+    this.#native = native;
+    this.#context = context;
+    this.device = device;
+    this.limits = { maxK: native.maxK };
+  }
+
+  async softmaxTopK(logits: HostLogits | DeviceLogits, options: SoftmaxTopKOptions): Promise<SoftmaxTopK> {
+    this.#requireUsable();
+    const own = logits instanceof OwnLogits ? this.#requireOwn(logits) : undefined;
+    const { maxK } = this.limits;
+    const resolved = own ? resolveOptions(options, own, maxK) : resolveHostOptions(logits as HostLogits, options, maxK);
+    const { rows, k } = resolved;
+    if (rows > this.#native.maxRows) {
+      throw invalidArgument("rows", `at most ${this.#native.maxRows}`, rows, "Split the rows over several calls.");
+    }
+    const result = allocateResult(rows, k);
+    if (rows === 0) return result;
+    const call = (memory: Uint8Array | bigint) =>
+      this.#run(() =>
+        this.#native.softmaxTopK(this.#context, memory, resolved, result.probs, result.indices, result.logSumExp),
+      );
+    await (own ? own.use(call) : call(bytesOf(logits as HostLogits)));
+    return result;
+  }
+
+  async upload(logits: HostLogits, options: { dtype?: DType } = {}): Promise<DeviceLogits> {
+    this.#requireUsable();
+    const { length, dtype } = hostMemory(logits, options.dtype);
+    const pointer = await this.#run(() => this.#native.upload(this.#context, bytesOf(logits)));
+    return new OwnLogits(this, pointer, length, dtype, (memory) =>
+      this.#disposed ? Promise.resolve() : this.#run(() => this.#native.free(this.#context, memory)),
+    );
+  }
+
+  wrap(pointer: bigint, options: { length: number; dtype: DType }): DeviceLogits {
+    this.#requireUsable();
+    const { length, dtype } = options;
+    if (!["f32", "f16", "bf16"].includes(dtype)) {
+      throw invalidArgument("dtype", '"f32", "f16" or "bf16"', dtype, "Say what the memory holds.");
+    }
+    if (!Number.isSafeInteger(length) || length < 0) {
+      throw invalidArgument("length", "an integer >= 0", length, "Pass the number of elements.");
+    }
+    if (typeof pointer !== "bigint" || pointer <= 0n || pointer >= 2n ** 64n) {
+      throw invalidArgument("pointer", "a device address", pointer, "Pass the address as a bigint that is not 0.");
+    }
+    if (pointer % (dtype === "f32" ? 4n : 2n) !== 0n) {
+      throw invalidArgument("pointer", `an address aligned to ${dtype}`, pointer, "Pass the address of an element.");
+    }
+    if (!this.#native.isDeviceMemory(this.#context, pointer)) {
+      throw invalidArgument(
+        "pointer",
+        `an address in memory of ${this.device}`,
+        pointer,
+        "Pass memory that cudaMalloc gave on this device.",
+      );
+    }
+    return new OwnLogits(this, pointer, length, dtype, () => Promise.resolve());
+  }
+
+  dispose(): Promise<void> {
+    this.#disposed ??= Promise.allSettled(this.#pending).then(() => this.#native.dispose(this.#context));
+    return this.#disposed;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.dispose();
+  }
+
+  #requireUsable(): void {
+    if (this.#disposed) throw disposedError("cuda backend");
+  }
+
+  #requireOwn(logits: OwnLogits): OwnLogits {
+    if (logits.owner !== this) {
+      throw new FusedTopKError("ERR_INVALID_ARGUMENT", "These DeviceLogits belong to another backend.", {
+        fix: "Pass DeviceLogits that this backend uploaded or wrapped.",
+      });
+    }
+    logits.requireUsable();
+    return logits;
+  }
+
+  /** A native call that `dispose` waits for. */
+  async #run<T>(start: () => Promise<T>): Promise<T> {
+    const call = start();
+    this.#pending.add(call);
+    try {
+      return await call;
+    } catch (failure) {
+      throw nativeError(failure);
+    } finally {
+      this.#pending.delete(call);
+    }
+  }
+}

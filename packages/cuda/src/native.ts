@@ -1,0 +1,106 @@
+/** The addon: what it exports, how it is found, and how its failures become FusedTopKErrors. */
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { FusedTopKError, type FusedTopKErrorCode, type ResolvedOptions } from "@fused-topk/core";
+
+/** A native object; released with the environment that made it. */
+export type NativeContext = { readonly [brand]: "context" };
+declare const brand: unique symbol;
+
+export interface NativeMeasurement {
+  microseconds: Float64Array;
+  probs: Float32Array;
+  indices: Uint32Array;
+  logSumExp: Float32Array;
+  launches: number;
+  bytesWritten: number;
+  scratchBytes: number;
+  path: string;
+}
+
+/** The exports of the addon. Its promises reject with an `Error` whose `code` is a `FusedTopKErrorCode`. */
+export interface Native {
+  readonly maxK: number;
+  readonly maxRows: number;
+  readonly regimes: readonly string[];
+  open(device: number): Promise<{ context: NativeContext; device: string }>;
+  softmaxTopK(
+    context: NativeContext,
+    logits: Uint8Array | bigint,
+    options: ResolvedOptions,
+    probs: Float32Array,
+    indices: Uint32Array,
+    logSumExp: Float32Array,
+  ): Promise<void>;
+  upload(context: NativeContext, bytes: Uint8Array): Promise<bigint>;
+  free(context: NativeContext, pointer: bigint): Promise<void>;
+  isDeviceMemory(context: NativeContext, pointer: bigint): boolean;
+  dispose(context: NativeContext): Promise<void>;
+  measure(
+    context: NativeContext,
+    request: {
+      variant: string;
+      dtype: string;
+      rows: number;
+      vocab: number;
+      k: number;
+      templateRows: number;
+      sets: number;
+      repeats: number;
+      path: string;
+    },
+    template: Uint8Array,
+  ): Promise<NativeMeasurement>;
+}
+
+const FILE = "fused_topk_cuda.node";
+
+const fixes: Partial<Record<FusedTopKErrorCode, string>> = {
+  ERR_BACKEND_UNAVAILABLE:
+    "Install an NVIDIA driver (580 or later) on a machine with an NVIDIA GPU, or use another backend.",
+  ERR_OUT_OF_MEMORY: "Split the rows over several calls, or free device memory.",
+  ERR_DEVICE_LOST: "The CUDA context of this process is lost: restart the process.",
+};
+
+/**
+ * Loads the addon: from where the environment variable FUSED_TOPK_CUDA_ADDON says, otherwise from beside this file (a
+ * bundle that carries it) or from where the build of this package leaves it.
+ *
+ * @throws {FusedTopKError} `ERR_BACKEND_UNAVAILABLE`
+ */
+export function loadNative(): Native {
+  const require = createRequire(import.meta.url);
+  const named = process.env.FUSED_TOPK_CUDA_ADDON;
+  const places = named
+    ? [named]
+    : [`./${FILE}`, `../build/Release/${FILE}`].map((place) => fileURLToPath(new URL(place, import.meta.url)));
+  const failures: unknown[] = [];
+  for (const place of places) {
+    try {
+      return require(place) as Native;
+    } catch (failure) {
+      if (named || (failure as { code?: string }).code !== "MODULE_NOT_FOUND") failures.push(failure);
+    }
+  }
+  if (failures.length > 0) {
+    throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", `The CUDA addon did not load: ${words(failures[0])}.`, {
+      fix: "Rebuild it on this machine, or use another backend.",
+      cause: failures[0],
+    });
+  }
+  throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", "The CUDA addon is not built.", {
+    fix: "Install the CUDA toolkit (13.0 or later), CMake and a C++ compiler and run `npm run build`, or use another backend.",
+  });
+}
+
+/** The FusedTopKError of a failure that the addon reports. */
+export function nativeError(failure: unknown): FusedTopKError {
+  const { code = "ERR_DEVICE", message } = failure as { code?: FusedTopKErrorCode; message: string };
+  const fix = fixes[code];
+  return new FusedTopKError(code, message, { cause: failure, ...(fix !== undefined && { fix }) });
+}
+
+function words(failure: unknown): string {
+  const text = failure instanceof Error ? failure.message : String(failure);
+  return text.split("\n")[0]!.replace(/\.$/, "");
+}
