@@ -3,6 +3,7 @@ import { type Backend, type BackendName, createCpuBackend, FusedTopKError } from
 import type { Meter } from "@fused-topk/core/measure";
 import { createCpuMeter } from "./cpu-meter.js";
 import { findWebGPU } from "./dawn.js";
+import { describeNvidia } from "./nvidia.js";
 import type { DeviceRecord, RejectedRecord } from "./schema.js";
 
 /** A device, and how to make what runs on it. */
@@ -67,7 +68,7 @@ async function findCuda(): Promise<Device> {
     backend: "cuda",
     name,
     kind: "gpu",
-    details: {},
+    details: await describeNvidia(),
     createBackend: () => createCudaBackend(),
     createMeter: () => createCudaMeter(),
     configurations: { "": () => createCudaBackend() },

@@ -25,9 +25,8 @@ export function describeHostLine({ cpu, cores, memoryBytes, os, runtime }: HostR
 }
 
 export function describeDevice({ name, kind, details }: DeviceRecord): string {
-  const driver = details.driver === undefined ? "" : `, ${details.driver}`;
-  const warning = kind === "software" ? " It runs on the CPU: its times say nothing about a GPU." : "";
-  return `${name}${driver}${warning === "" ? "" : "."}${warning}`;
+  const driver = details.driver === undefined ? "" : `, driver ${details.driver}`;
+  return kind === "software" ? `${name}: it runs on the CPU, so its times say nothing about a GPU` : `${name}${driver}`;
 }
 
 /** e.g. "1024 x 50257, K 256, f32, random". */

@@ -21,7 +21,12 @@ export async function verify(options: Options): Promise<number> {
   print(describeMachine(describeHost(), found));
   for (const { backend, message } of rejected) print(`${backend.padEnd(8)} not here. ${message}`);
 
-  let failed = options.backends === undefined ? 0 : rejected.length;
+  if (options.backends !== undefined && rejected.length > 0) {
+    print("\nA backend that --backend asks for is missing.");
+    return 1;
+  }
+
+  let failed = 0;
   const totals: string[][] = [];
   for (const device of found) {
     for (const [name, create] of Object.entries(device.configurations)) {
@@ -37,7 +42,7 @@ export async function verify(options: Options): Promise<number> {
       });
       await backend.dispose();
       progress.clear();
-      print(`\n${title} (${device.name})\n${drawReport(report)}`);
+      print(`\n${title}: ${device.name}\n${drawReport(report)}`);
       for (const { promise, firstFailure } of report.groups) {
         if (firstFailure !== undefined) print(`\nFAILED: ${promise}\n  ${firstFailure}`);
       }
@@ -50,7 +55,7 @@ export async function verify(options: Options): Promise<number> {
   print(
     failed === 0
       ? "\nEvery case passed: the same indices on every backend, equal to the float64 reference."
-      : `\n${failed} failed.`,
+      : `\n${formatCount(failed)} cases failed.`,
   );
   return failed === 0 ? 0 : 1;
 }
