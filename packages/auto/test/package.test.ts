@@ -1,3 +1,4 @@
+/// <reference types="node" />
 /** The built package, as a user's process imports it. */
 import { execFile } from "node:child_process";
 import { readdir, readFile } from "node:fs/promises";
@@ -35,7 +36,7 @@ describe("fused-topk", () => {
     expect(libraries.filter((path) => /\.node$|cuda|vulkan|swiftshader/i.test(path))).toEqual([]);
   });
 
-  it("finds a backend on this machine and computes with it", async () => {
+  it("finds the first backend of this machine, which has an adapter at least, and computes with it", async () => {
     const result = await runModule(`
       import { selectBackend } from "fused-topk";
       const { backend, rejected } = await selectBackend();
@@ -44,8 +45,27 @@ describe("fused-topk", () => {
       process.exit();`);
     const { name, indices, rejected } = result as { name: string; indices: number[]; rejected: { backend: string }[] };
     expect(indices).toEqual([1, 2]);
-    const order = ["cuda", "webgpu", "cpu"];
-    expect(rejected.map(({ backend }) => backend)).toEqual(order.slice(0, order.indexOf(name)));
+    expect(["cuda", "webgpu"]).toContain(name);
+    expect(rejected.map(({ backend }) => backend)).toEqual(name === "cuda" ? [] : ["cuda"]);
+  });
+
+  it("falls to the cpu where no driver is, with a reason for each backend before it", async () => {
+    const result = await runModule(
+      `
+      import { selectBackend } from "fused-topk";
+      const { backend, rejected } = await selectBackend();
+      ${compute}
+      console.log(JSON.stringify({ name: backend.name, indices: [...indices], rejected }));
+      process.exit();`,
+      [],
+      { LD_LIBRARY_PATH: "", VK_DRIVER_FILES: "/nowhere", CUDA_VISIBLE_DEVICES: "-1" },
+    );
+    const { name, indices, rejected } = result as { name: string; indices: number[]; rejected: { code: string }[] };
+    expect({ name, indices }).toEqual({ name: "cpu", indices: [1, 2] });
+    expect(rejected).toMatchObject([
+      { backend: "cuda", code: "ERR_BACKEND_UNAVAILABLE", fix: expect.any(String) },
+      { backend: "webgpu", code: "ERR_BACKEND_UNAVAILABLE", fix: expect.any(String) },
+    ]);
   });
 
   it("gives wasm a reason, not a crash", async () => {
