@@ -175,6 +175,7 @@ function setRatios(measurements: MeasurementRecord[]): void {
 /** Why a device cannot take a scenario, in the words of its error; undefined where the error is a fault. */
 function unableReason(error: unknown): string | undefined {
   const unable = ["ERR_OUT_OF_MEMORY", "ERR_INVALID_ARGUMENT"];
+  if (error instanceof RangeError) return error.message; // an array too large for the engine
   return error instanceof FusedTopKError && unable.includes(error.code) ? error.message : undefined;
 }
 

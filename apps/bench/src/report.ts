@@ -1,6 +1,6 @@
 /** A result file as tables: for the terminal and, by the same functions, for the documents. No Node here. */
 import { formatBytes, formatCount, formatError, formatRatio, formatTime } from "./format.js";
-import type { DeviceRecord, HostRecord, MeasurementRecord, ScenarioRecord } from "./schema.js";
+import type { DeviceRecord, HostRecord, MeasurementRecord, ResultFile, ScenarioRecord } from "./schema.js";
 import { scalingAxes } from "./shapes.js";
 import { drawText, figures, type Table, words } from "./table.js";
 
@@ -14,10 +14,16 @@ export const legend = [
 ].join("\n");
 
 /** The host and the devices of a run, and the backends that are missing with the reason. */
-export function describeMachine(host: HostRecord, devices: readonly DeviceRecord[]): string {
-  const lines = [`host     ${describeHostLine(host)}`];
-  for (const device of devices) lines.push(`${device.backend.padEnd(8)} ${describeDevice(device)}`);
-  return lines.join("\n");
+export function describeMachine({
+  host,
+  devices,
+  rejected,
+}: Pick<ResultFile, "host" | "devices" | "rejected">): string {
+  return [
+    `host     ${describeHostLine(host)}`,
+    ...devices.map((device) => `${device.backend.padEnd(8)} ${describeDevice(device)}`),
+    ...rejected.map(({ backend, message }) => `${backend.padEnd(8)} not here. ${message}`),
+  ].join("\n");
 }
 
 export function describeHostLine({ cpu, cores, memoryBytes, os, runtime }: HostRecord): string {
@@ -58,7 +64,7 @@ export function scenarioTable(measurements: readonly MeasurementRecord[]): Table
       backendLabel(m),
       m.variant,
       formatTime(m.median),
-      `${formatTime(m.p10)} to ${formatTime(m.p90)}`,
+      m.samples.length === 1 ? "one sample" : `${formatTime(m.p10)} to ${formatTime(m.p90)}`,
       m.floorRatio === undefined ? "" : formatRatio(m.floorRatio),
       m.unfusedRatio === undefined || m.variant === "read-floor" ? "" : formatRatio(m.unfusedRatio),
       formatRatio(m.gigabytesPerSecond),

@@ -1,52 +1,35 @@
 /** The command `run`: measures the scenarios of a plan on every device found. */
-import { readFile, writeFile } from "node:fs/promises";
-import { basename } from "node:path";
-import type { DType } from "@fused-topk/core";
+import { writeFile } from "node:fs/promises";
 import type { Options } from "./args.js";
-import { expectedOf } from "./check.js";
-import { convertLogits, type DataKind, generateLogits } from "./data.js";
-import { type Devices, defaultBackends, findDevices } from "./devices.js";
+import { type Device, defaultBackends, findDevices } from "./devices.js";
 import { describeHost, version } from "./environment.js";
+import { makeInput, readLogits } from "./input.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
-import { type Effort, type MeasuredDevice, measureScenario, type ScenarioInput } from "./measure.js";
-import { type LogitsFile, parseNpy } from "./npy.js";
+import { type Effort, type MeasuredDevice, measureScenario } from "./measure.js";
 import { Progress } from "./progress.js";
 import { describeMachine, drawChecks, drawMeasurements, groupBy, legend, scenarioTitle } from "./report.js";
-import { type DeviceRecord, type ResultFile, SCHEMA_VERSION, type ScenarioRecord } from "./schema.js";
-import { planScenarios } from "./shapes.js";
+import { type DeviceKind, type ResultFile, SCHEMA_VERSION, type ScenarioRecord } from "./schema.js";
+import { planScenarios, scalingAxes } from "./shapes.js";
 import { UsageError } from "./usage-error.js";
 
-const sampleFile = new URL("./data/tiny-code-lm.npy", import.meta.url);
-
-const thorough: Readonly<Record<DeviceRecord["kind"], Effort>> = {
+const thorough: Readonly<Record<DeviceKind, Effort>> = {
   gpu: { budget: 500, repeats: 50 },
   software: { budget: 400, repeats: 20 },
   cpu: { budget: 400, repeats: 20 },
 };
 const quick: Effort = { budget: 60, repeats: 5 };
 
-/** A template holds about this many logits, and at most this many rows; larger inputs repeat them. */
-const TEMPLATE_LOGITS = 1 << 22;
-const TEMPLATE_ROWS = 64;
-
-/** @returns the exit status: 1 when a result was wrong. */
+/** @returns the exit status: 1 when a result was wrong, or a backend that was asked for is missing. */
 export async function run(options: Options, argv: readonly string[]): Promise<number> {
-  const file = await readLogitsFile(options);
-  const plan = {
-    shapes: options.shapes,
-    k: options.k,
-    dtypes: options.dtypes,
-    data: options.data,
-    input: file,
-    inputOnly: options.input !== undefined,
-    quick: options.quick,
-  };
+  const file = await readLogits(options);
+  const { shapes, k, dtypes, data } = options;
+  const plan = { shapes, k, dtypes, data, input: file, inputOnly: options.input !== undefined, quick: options.quick };
   planScenarios(plan, "cpu"); // a plan that cannot be is an error before any device is touched
   const progress = new Progress();
   exitOnInterrupt(progress, options.json === undefined ? "" : `${options.json} was not written.`);
 
   progress.update("Looking for devices");
-  const devices = await findDevices(options.backends ?? defaultBackends);
+  const { found, rejected } = await findDevices(options.backends ?? defaultBackends);
   progress.clear();
   const result: ResultFile = {
     schema: SCHEMA_VERSION,
@@ -55,68 +38,60 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
     command: [...argv],
     seed: options.seed,
     host: describeHost(),
-    devices: devices.found.map(({ backend, name, kind, details }) => ({ backend, name, kind, details })),
-    rejected: devices.rejected,
+    devices: found.map(({ backend, name, kind, details }) => ({ backend, name, kind, details })),
+    rejected,
     measurements: [],
     skipped: [],
   };
-  print(`fused-topk ${version}, ${result.date.slice(0, 10)}\n`);
-  print(describeMachine(result.host, result.devices));
-  for (const { backend, message } of result.rejected) print(`${backend.padEnd(8)} not here. ${message}`);
-  if (devices.found.length === 0) return 1;
-  if (options.backends !== undefined && devices.rejected.length > 0) {
+  print(`fused-topk ${version}, ${result.date.slice(0, 10)}\n\n${describeMachine(result)}`);
+  if (options.backends !== undefined && rejected.length > 0) {
     print("\nA backend that --backend asks for is missing.");
     return 1;
   }
 
-  const measured = await openDevices(devices);
-  checkPath(options.path, measured);
-  const scenarios = planForAll(measured, (device) => planScenarios(plan, device.kind));
-  for (const [i, { scenario, devices }] of scenarios.entries()) {
-    const input = makeInput(scenario, file, options.seed);
-    for (const device of devices) {
-      const step = `[${i + 1}/${scenarios.length}] ${scenarioTitle(scenario)}, ${device.backend}`;
-      const effort = options.quick ? quick : thorough[device.kind];
-      const outcome = await measureScenario(
-        device,
-        input,
-        effort,
-        async (variant) => {
+  const devices = await Promise.all(found.map(openDevice));
+  checkPath(options.path, devices);
+  const work = planForAll(devices, (device) => planScenarios(plan, device.kind));
+  print(`\n${legend}`);
+  let begun = 0;
+  for (const block of groupBy(work, ({ scenario }) => blockOf(scenario)).values()) {
+    const before = result.measurements.length;
+    for (const { scenario, devices } of block) {
+      const input = makeInput(scenario, file, options.seed);
+      begun++;
+      for (const device of devices) {
+        const step = `[${begun}/${work.length}] ${scenarioTitle(scenario)}, ${device.backend}`;
+        const effort = options.quick ? quick : thorough[device.kind];
+        const onVariant = async (variant: string) => {
           progress.update(step, variant);
           await breathe();
-        },
-        options.path,
-      );
-      result.measurements.push(...outcome.measurements);
-      result.skipped.push(...outcome.skipped);
+        };
+        const { measurements, skipped } = await measureScenario(device, input, effort, onVariant, options.path);
+        result.measurements.push(...measurements);
+        result.skipped.push(...skipped);
+      }
     }
+    progress.clear();
+    print(`\n${drawMeasurements(result.measurements.slice(before))}`);
   }
-  progress.clear();
 
-  print(`\n${drawMeasurements(result.measurements)}\n\n${legend}`);
   for (const s of result.skipped) print(`\nNot measured: ${s.backend} ${s.variant}, ${scenarioTitle(s)}: ${s.reason}`);
   print(`\n${drawChecks(result.measurements)}`);
   if (options.json !== undefined) {
     await writeFile(options.json, `${JSON.stringify(result, null, 1)}\n`);
     print(`\nWrote ${options.json}`);
   }
-  for (const { backendInstance, meter } of measured) await Promise.all([backendInstance.dispose(), meter.dispose()]);
+  for (const { backendInstance, meter } of devices) await Promise.all([backendInstance.dispose(), meter.dispose()]);
   return result.measurements.some(({ check }) => check?.passed === false) ? 1 : 0;
 }
 
-async function openDevices({ found }: Devices): Promise<MeasuredDevice[]> {
-  return Promise.all(
-    found.map(async (device) => ({
-      ...device,
-      backendInstance: await device.createBackend(),
-      meter: await device.createMeter(),
-    })),
-  );
+async function openDevice(device: Device): Promise<MeasuredDevice> {
+  return { ...device, backendInstance: await device.createBackend(), meter: await device.createMeter() };
 }
 
-function checkPath(path: string | undefined, measured: readonly MeasuredDevice[]): void {
+function checkPath(path: string | undefined, devices: readonly MeasuredDevice[]): void {
   if (path === undefined) return;
-  for (const { backend, meter } of measured) {
+  for (const { backend, meter } of devices) {
     if (!meter.paths.includes(path)) {
       throw new UsageError(
         `Expected one of ${meter.paths.join(", ")} for --path on ${backend} but received "${path}". ` +
@@ -145,31 +120,9 @@ function planForAll(devices: readonly MeasuredDevice[], plan: (device: MeasuredD
   return [...groupBy(work.values(), ({ scenario }) => scenario.group).values()].flat();
 }
 
-async function readLogitsFile(options: Options): Promise<LogitsFile & { name: string }> {
-  const path = options.input ?? sampleFile;
-  const name = basename(typeof path === "string" ? path : path.pathname);
-  const bytes = await readFile(path).catch((error: Error) => {
-    throw new UsageError(`Could not read --input ${name}: ${error.message}. Check the path.`);
-  });
-  return {
-    name,
-    ...parseNpy(
-      bytes,
-      name,
-      options.dtypes?.find((dtype) => dtype !== "f32"),
-    ),
-  };
-}
-
-function makeInput(scenario: ScenarioRecord, file: LogitsFile & { name: string }, seed: number): ScenarioInput {
-  const { rows, vocab, dtype, data } = scenario;
-  const fromFile = data === file.name;
-  const few = Math.max(1, Math.floor(TEMPLATE_LOGITS / vocab));
-  const templateRows = fromFile ? file.rows : Math.min(few, Math.max(rows, Math.min(TEMPLATE_ROWS, few)));
-  const template = fromFile
-    ? convertLogits(file.logits, file.dtype, dtype as DType)
-    : generateLogits(data as DataKind, templateRows, vocab, dtype, seed);
-  return { scenario, template, templateRows, expected: expectedOf(scenario, template, templateRows) };
+/** What is drawn together: the scenarios along an axis of growth, and every other one by itself. */
+function blockOf(scenario: ScenarioRecord): string {
+  return scenario.group in scalingAxes ? scenario.group : JSON.stringify(scenario);
 }
 
 function print(text: string): void {

@@ -18,9 +18,7 @@ export async function verify(options: Options): Promise<number> {
   const { found, rejected } = await findDevices(options.backends ?? defaultBackends);
   progress.clear();
   print(`fused-topk ${version}\n`);
-  print(describeMachine(describeHost(), found));
-  for (const { backend, message } of rejected) print(`${backend.padEnd(8)} not here. ${message}`);
-
+  print(describeMachine({ host: describeHost(), devices: found, rejected }));
   if (options.backends !== undefined && rejected.length > 0) {
     print("\nA backend that --backend asks for is missing.");
     return 1;
