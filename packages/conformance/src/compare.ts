@@ -43,9 +43,8 @@ export function compare(actual: SoftmaxTopK, expected: SoftmaxTopK, vocab: numbe
     failure ??= `${where}: expected ${what} ${wanted} but received ${received}.`;
   };
   for (let at = 0; at < rows * k; at++) {
-    const where = () => `row ${Math.floor(at / k)}, place ${at % k}`;
     if (actual.indices[at] !== expected.indices[at]) {
-      fail(where(), "index", expected.indices[at]!, actual.indices[at]!);
+      fail(place(at, k), "index", expected.indices[at]!, actual.indices[at]!);
     }
     const p = actual.probs[at]!;
     const q = expected.probs[at]!;
@@ -54,7 +53,7 @@ export function compare(actual: SoftmaxTopK, expected: SoftmaxTopK, vocab: numbe
       : mayFlush && q <= FLUSHED
         ? p >= 0 && p <= 1.01 * q + SMALLEST_FLOAT32
         : Math.abs(p - q) <= bound * q + SMALLEST_FLOAT32;
-    if (!right) fail(where(), "probability", q, p);
+    if (!right) fail(place(at, k), "probability", q, p);
     if (q > FLUSHED) probabilityError = Math.max(probabilityError, Math.abs(p - q) / q);
   }
   for (let row = 0; row < rows; row++) {
@@ -66,6 +65,10 @@ export function compare(actual: SoftmaxTopK, expected: SoftmaxTopK, vocab: numbe
     if (Number.isFinite(e)) logSumExpError = Math.max(logSumExpError, error / Math.max(1, Math.abs(e)));
   }
   return { probabilityError, logSumExpError, ...(failure !== undefined && { failure }) };
+}
+
+function place(at: number, k: number): string {
+  return `row ${Math.floor(at / k)}, place ${at % k}`;
 }
 
 function wrongShape(result: SoftmaxTopK, rows: number, k: number): string | undefined {
