@@ -25,9 +25,9 @@ export interface Comparison {
 /**
  * Compares a result with the reference.
  *
- * Indices are equal. A probability is within the bound of its backend, NaN where it is NaN. A logSumExp is within that
- * same bound, which is what the error of the sum becomes under the logarithm, plus the rounding of max / temperature and of
- * the result: 2^-22 of their size.
+ * Indices are equal. A probability is within the bound of its backend, NaN where it is NaN; on a GPU one of at most 1e-30
+ * may be anything from 0 to a hundredth above it. A logSumExp is within that same bound, which is what the error of the sum
+ * becomes under the logarithm, plus the rounding of max / temperature and of the result: 2^-22 of their size.
  */
 export function compare(actual: SoftmaxTopK, expected: SoftmaxTopK, vocab: number, name: BackendName): Comparison {
   const { rows, k } = expected;

@@ -12,9 +12,9 @@ import fc from "fast-check";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { catalogue, type Input } from "./catalogue.js";
 import { compare } from "./compare.js";
-import { goodCall, misuses } from "./errors.js";
 import { generatedProblem } from "./generated.js";
 import { makeLogits, optionsOf } from "./logits.js";
+import { goodCall, misuses } from "./misuses.js";
 import { runFamily } from "./run.js";
 
 export interface DescribeOptions {
