@@ -15,15 +15,11 @@ __device__ __forceinline__ uint32_t cta_rank() {
   return rank;
 }
 
-// The two halves of a barrier of all threads of the cluster; what came before the arrival is seen after the wait.
+// The two halves of a barrier of all threads of the cluster. They order mailboxes, once opened, and nothing else.
 __device__ __forceinline__ void cluster_arrive() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+  asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
-__device__ __forceinline__ void cluster_sync() {
-  cluster_arrive();
-  cluster_wait();
-}
 
 __device__ __forceinline__ uint32_t shared_address(const void* shared) {
   return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
@@ -34,12 +30,6 @@ __device__ __forceinline__ uint32_t address_in(uint32_t cta, const void* shared)
   asm("mapa.shared::cluster.u32 %0, %1, %2;" : "=r"(address) : "r"(shared_address(shared)), "r"(cta));
   return address;
 }
-__device__ __forceinline__ uint32_t read_from(uint32_t cta, const uint32_t* shared) {
-  uint32_t value;
-  asm volatile("ld.shared::cluster.u32 %0, [%1];" : "=r"(value) : "r"(address_in(cta, shared)) : "memory");
-  return value;
-}
-
 // A phase of a mailbox ends when all its announcements are in and all announced bytes have landed.
 struct alignas(8) Mailbox {
   uint64_t state;
@@ -74,7 +64,7 @@ struct alignas(8) Mailbox {
         "{\n"
         ".reg .pred ended;\n"
         "again%=:\n"
-        "mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 ended, [%0], %1;\n"
+        "mbarrier.try_wait.parity.shared::cta.b64 ended, [%0], %1;\n"
         "@!ended bra again%=;\n"
         "}" ::"r"(shared_address(this)),
         "r"(parity)

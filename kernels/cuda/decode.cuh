@@ -16,9 +16,9 @@
 // 5. Rank. A CTA counts, for each of its own survivors, how many of all are better. That is its place in the result.
 //
 // Where the survivors are too many, as on a row of equal logits, or where no bound was found, since some slot saw
-// nothing but masked logits, the CTAs first `narrow` the choice: a radix select on (logit, index) by digits of 9 bits,
-// with histograms that all CTAs read from one another, until what is left fits. Then 4 and 5 as before. The order is
-// that of (logit, index) throughout: exact for every input.
+// nothing but masked logits, the CTAs `narrow` the choice before 4 and 5 are done over. Each CTA finds its own K/16-th
+// best (logit, index) by a radix select of its registers, the smallest of these is the new bound, and ties are now cut
+// by index. A CTA whose survivors are still more than it can send keeps its own K best. Exact for every input.
 //
 // Deterministic: sums are trees of fixed shape; survivors carry their index, so the order of arrival does not matter.
 #pragma once
@@ -37,6 +37,7 @@ constexpr int kWarps = kThreads / 32;
 constexpr uint32_t kMaxK = 256;
 constexpr uint32_t kListLength = 256;     // survivors that a CTA can send
 constexpr uint32_t kMaxSurvivors = 1024;  // of a row, that are ranked without narrowing
+constexpr uint32_t kEnough = 48;          // logits of a CTA that may reach its new bound, in place of K / 16
 constexpr int kDigitBits = 9;
 constexpr int kDigits = 1 << kDigitBits;
 constexpr uint32_t kLineVectors = 8;     // 16-byte vectors in a line
@@ -58,7 +59,7 @@ struct Shared {
   uint32_t length;
   Candidate list[kListLength];
   // For `narrow`.
-  uint32_t histogram[2][kDigits];
+  uint32_t histogram[kDigits];
   uint32_t warp_total[kWarps];
   uint32_t digit, above, in_digit;
 };
@@ -109,10 +110,15 @@ struct Decode {
   __device__ __forceinline__ int lane() const { return threadIdx.x & 31; }
   __device__ __forceinline__ int warp() const { return threadIdx.x >> 5; }
 
+  // The vectors of a thread are kStride apart.
+  static constexpr uint32_t kStride = kCtas * kThreads;
+  __device__ __forceinline__ uint32_t first_vector() const {
+    const uint32_t line = (thread() / kLineVectors) * kCtas + cta;
+    return line * kLineVectors + thread() % kLineVectors;
+  }
   // The index in the row of the first logit of vector j; before the row it wraps, and is no less than vocab.
-  __device__ __forceinline__ uint32_t first_index(int j) const {
-    const uint32_t line = ((j * kWarps + warp()) * (32 / kLineVectors) + lane() / kLineVectors) * kCtas + cta;
-    return (line * kLineVectors + lane() % kLineVectors) * D::kPerVector - lead;
+  __device__ __forceinline__ uint32_t first_index(uint32_t j) const {
+    return (first_vector() + j * kStride) * D::kPerVector - lead;
   }
   __device__ __forceinline__ uint32_t index_of(uint32_t i) const {
     return first_index(i / D::kPerVector) + i % D::kPerVector;
@@ -120,45 +126,42 @@ struct Decode {
 
   // What lies outside the row becomes -inf. No byte outside is read.
   __device__ __forceinline__ void load() {
-    const uint32_t vocab = problem.vocab;
-    constexpr uint32_t kMasked = kMaskedWord<D>;
-    bool partial = false;
+    constexpr uint32_t kOthers = D::kPerVector - 1, kMasked = kMaskedWord<D>;
+    const uint32_t vocab = problem.vocab, whole_below = vocab > kOthers ? vocab - kOthers : 0;
+    const uint4* const vectors = reinterpret_cast<const uint4*>(start - lead) + first_vector();
 #pragma unroll
     for (int j = 0; j < kVectors; j++) {
-      const uint32_t first = first_index(j), last = first + D::kPerVector - 1;
       v[j] = make_uint4(kMasked, kMasked, kMasked, kMasked);
-      if (first < vocab && last < vocab) {
-        v[j] = load_vector(start + first);
-      } else {
-        partial |= first < vocab || last < vocab;
-      }
+      if (first_index(j) < whole_below) v[j] = load_vector(vectors + j * kStride);
     }
-    if (partial) load_partial();
-  }
-
-  __device__ __forceinline__ void load_partial() {
-    const uint32_t vocab = problem.vocab;
+    if (lead % D::kPerVector == 0 && vocab % D::kPerVector == 0) return;
 #pragma unroll
     for (int j = 0; j < kVectors; j++) {
       const uint32_t first = first_index(j);
-      if ((first < vocab) == (first + D::kPerVector - 1 < vocab)) continue;
-      constexpr int kPerWord = D::kPerVector / 4;
-#pragma unroll 1
-      for (int word = 0; word < 4; word++) {
-        uint32_t bits = kMaskedWord<D>;
-#pragma unroll
-        for (int i = 0; i < kPerWord; i++) {
-          const uint32_t index = first + word * kPerWord + i;
-          if (index >= vocab) continue;
-          if constexpr (kPerWord == 1) {
-            bits = __float_as_uint(start[index]);
-          } else {
-            bits = __byte_perm(bits, start[index], i == 0 ? 0x3254 : 0x5410);
-          }
-        }
-        v[j] = make_uint4(v[j].y, v[j].z, v[j].w, bits);
-      }
+      if (first >= whole_below && first + kOthers < vocab + kOthers) v[j] = load_partial(first);
     }
+  }
+
+  // The vector whose first logit has index `first`, of which not all are in the row.
+  __device__ __forceinline__ uint4 load_partial(uint32_t first) const {
+    constexpr int kPerWord = D::kPerVector / 4;
+    uint4 vector = {};
+#pragma unroll 1
+    for (int word = 0; word < 4; word++) {
+      uint32_t bits = kMaskedWord<D>;
+#pragma unroll
+      for (int i = 0; i < kPerWord; i++) {
+        const uint32_t index = first + word * kPerWord + i;
+        if (index >= problem.vocab) continue;
+        if constexpr (kPerWord == 1) {
+          bits = __float_as_uint(start[index]);
+        } else {
+          bits = __byte_perm(bits, start[index], i == 0 ? 0x3254 : 0x5410);
+        }
+      }
+      vector = make_uint4(vector.y, vector.z, vector.w, bits);
+    }
+    return vector;
   }
 
   // The sum of the warp's weights against `reference`, in all lanes.
@@ -262,10 +265,9 @@ struct Decode {
     }
   }
 
-  // Calls f(i, composite) for each logit i of the thread in the row whose key is at least `lowest`. A composite sorts
-  // as candidates do, in as few bits as `lowest` and the length of the row allow.
+  // Calls f(i, key, index) for each logit i of the thread that is in the row.
   template <class F>
-  __device__ __forceinline__ void each_composite(uint32_t lowest, int index_bits, F f) const {
+  __device__ __forceinline__ void each_logit(F f) const {
 #pragma unroll 1
     for (uint32_t j = 0; j < kVectors; j++) {
       uint4 vector = v[0];
@@ -274,73 +276,125 @@ struct Decode {
       const uint32_t first = first_index(j);
 #pragma unroll
       for (int i = 0; i < D::kPerVector; i++) {
-        const uint32_t key = order_key(element<D>(vector, i)), index = first + i;
-        if (index >= problem.vocab || key < lowest) continue;
-        const uint32_t inverted = (1u << index_bits) - 1 - index;
-        f(j * D::kPerVector + i, static_cast<uint64_t>(key - lowest) << index_bits | inverted);
+        const uint32_t index = first + i;
+        if (index < problem.vocab) f(j * D::kPerVector + i, order_key(element<D>(vector, i)), index);
       }
     }
   }
 
-  // All CTAs: a bit for each logit of the thread among the K best of the row, or among the few more that fit a list.
-  // Keys of the K best lie in [lowest, highest].
-  __device__ __forceinline__ uint32_t narrow(uint32_t lowest, uint32_t highest) {
-    cluster_sync();  // all lists of the first round have landed
-    if (thread() == 0) shared.length = 0;
-    shared.histogram[0][thread()] = 0;
-    __syncthreads();
+  // A candidate that at least `need` and at most `limit` >= need logits of this CTA reach, or the least one where the
+  // CTA has fewer. Radix select on the key, from `lowest` to `highest`, then on the index. The histogram is clear
+  // before and after.
+  __device__ __forceinline__ Candidate select(uint32_t need, uint32_t limit, uint32_t lowest, uint32_t highest) const {
     const int index_bits = 32 - __clz(problem.vocab - 1);
-    int end = index_bits + 32 - __clz(highest - lowest);  // one past the highest bit not yet decided
-    uint64_t prefix = 0;
-    uint32_t need = problem.k, above = 0, reaching = 0xFFFFFFFFu;
-    for (int pass = 0; end > 0 && reaching > kListLength; pass++) {
+    const uint32_t last_place = 0u - (1u << index_bits);  // of ~index
+    bool by_index = false;
+    int end = 32 - __clz(highest - lowest);  // one past the highest bit not yet decided
+    uint32_t key_edge = lowest, place_edge = 0;
+    uint32_t above = 0, reaching = 0xFFFFFFFFu;
+    while (reaching > limit) {
+      if (end == 0) {
+        if (by_index) break;
+        by_index = true;
+        end = index_bits;
+        place_edge = last_place;
+      }
       const int begin = max(0, end - kDigitBits);
-      uint32_t* const histogram = shared.histogram[pass & 1];
+      const uint32_t span = end == 32 ? 0xFFFFFFFFu : (1u << end) - 1;
       uint32_t digit = 0, run = 0;  // equal digits of a thread are counted at once
-      each_composite(lowest, index_bits, [&](uint32_t, uint64_t composite) {
-        if ((composite ^ prefix) >> end) return;
-        const uint32_t its = static_cast<uint32_t>(composite >> begin) & (kDigits - 1);
-        if (its != digit) {
-          if (run) atomicAdd(&histogram[digit], run);
-          digit = its;
+      each_logit([&](uint32_t, uint32_t key, uint32_t index) {
+        const uint32_t rest = by_index ? ~index - place_edge : key - key_edge;
+        if ((by_index ? key != key_edge || ~index < place_edge : key < key_edge) || rest > span) return;
+        if (rest >> begin != digit) {
+          if (run) atomicAdd(&shared.histogram[digit], run);
+          digit = rest >> begin;
           run = 0;
         }
         run++;
       });
-      if (run) atomicAdd(&histogram[digit], run);
-      cluster_sync();
-      shared.histogram[(pass + 1) & 1][thread()] = 0;  // all have read the one of the pass before
-      find_digit(histogram, need);
-      const uint32_t above_digit = shared.above;
-      prefix |= static_cast<uint64_t>(shared.digit) << begin;
-      need -= above_digit;
-      above += above_digit;
+      if (run) count_run(digit, run);
+      __syncthreads();
+      find_digit(need - above);
+      (by_index ? place_edge : key_edge) += shared.digit << begin;
+      above += shared.above;
       reaching = above + shared.in_digit;
       end = begin;
     }
-    uint32_t chosen = 0;
-    each_composite(lowest, index_bits, [&](uint32_t i, uint64_t composite) {
-      if (composite >= prefix) chosen |= 1u << i;
-    });
-    return chosen;
+    return static_cast<Candidate>(key_edge) << 32 | place_edge;
   }
 
-  // The digit, from the highest, at which the count over all CTAs reaches `need`; a thread has a digit.
-  __device__ __forceinline__ void find_digit(const uint32_t* histogram, uint32_t need) {
-    const uint32_t digit = kDigits - 1 - thread();
-    uint32_t count = 0;
-#pragma unroll
-    for (int from = 0; from < kCtas; from++) count += read_from(from, &histogram[digit]);
+  // Adds to the histogram; in one step where all lanes that call have the same digit.
+  __device__ __forceinline__ void count_run(uint32_t digit, uint32_t run) const {
+    const uint32_t callers = __activemask();
+    int same;
+    __match_all_sync(callers, digit, &same);
+    if (!same) {
+      atomicAdd(&shared.histogram[digit], run);
+    } else {
+      const uint32_t total = __reduce_add_sync(callers, run);
+      if (lane() == __ffs(callers) - 1) atomicAdd(&shared.histogram[digit], total);
+    }
+  }
+
+  // The digit, from the highest, at which the count reaches `need`, or 0; a thread has a digit. Clears the histogram.
+  __device__ __forceinline__ void find_digit(uint32_t need) const {
+    const uint32_t digit = kDigits - 1 - thread(), count = shared.histogram[digit];
+    shared.histogram[digit] = 0;
     const uint32_t inclusive = warp_scan(count, lane());
     if (lane() == 31) shared.warp_total[warp()] = inclusive;
     __syncthreads();
     const uint32_t above = warp_sum(lane() < warp() ? shared.warp_total[lane()] : 0) + inclusive - count;
-    if (above < need && need <= above + count) {
+    if (above < need && (need <= above + count || digit == 0)) {
       shared.digit = digit;
       shared.above = above;
       shared.in_digit = count;
     }
     __syncthreads();
+  }
+
+  // A bit for each logit of the thread that reaches a candidate.
+  __device__ __forceinline__ uint32_t reaching(Candidate edge) const {
+    uint32_t chosen = 0;
+    each_logit([&](uint32_t i, uint32_t key, uint32_t index) {
+      if ((static_cast<Candidate>(key) << 32 | static_cast<uint32_t>(~index)) >= edge) chosen |= 1u << i;
+    });
+    return chosen;
+  }
+
+  // All CTAs: a bit for each logit of the thread that may be among the K best of the row, no more of a CTA than a list
+  // holds. The keys of the K best lie in [lowest, highest].
+  __device__ __forceinline__ uint32_t narrow(uint32_t lowest, uint32_t highest) {
+    __syncthreads();  // the list is sent
+    shared.histogram[thread()] = 0;
+    if (thread() == 0) {
+      shared.length = 0;
+      shared.bound_mailbox.announce(cta, sizeof shared.bounds);
+    }
+    __syncthreads();
+    uint32_t chosen = 0, need = (problem.k + kCtas - 1) / kCtas, limit = kEnough;
+#pragma unroll 1
+    while (true) {
+      Candidate edge = select(need, limit, lowest, highest);
+      if (limit == kEnough) {
+        if (thread() < kCtas) shared.bound_mailbox.send(thread(), &shared.bounds[cta], edge);
+        shared.bound_mailbox.wait(1);
+        edge = shared.bounds[0];
+        for (int from = 1; from < kCtas; from++) edge = min(edge, shared.bounds[from]);
+      }
+      chosen = reaching(edge);
+      if (limit == kListLength || block_sum(__popc(chosen)) <= kListLength) return chosen;
+      need = problem.k;
+      limit = kListLength;
+    }
+  }
+
+  __device__ __forceinline__ uint32_t block_sum(uint32_t value) const {
+    const uint32_t own = warp_sum(value);
+    if (lane() == 0) shared.warp_total[warp()] = own;
+    __syncthreads();
+    const uint32_t total = warp_sum(lane() < kWarps ? shared.warp_total[lane()] : 0);
+    __syncthreads();
+    return total;
   }
 
   // Ranks the survivors at first, first + kWarps, ... of this CTA, kAtOnce of them, by a warp, and writes those among
@@ -394,10 +448,11 @@ struct Decode {
       shared.list_mailbox.open(kCtas);
       shared.bound_mailbox.announce(cta, sizeof shared.bounds);
     }
+    __syncthreads();
     cluster_arrive();
+    cluster_wait();
 
     const uint32_t key = order_key(max_of<D>(v));
-    cluster_wait();
     atomicMax(&shared.slots[lane()], key);
     const float scaled = logit_of_key(warp_max(key)) * scale.high;
     const float reference = fabsf(scaled) <= 2 * kCoarse ? scaled : 0.0f;
@@ -459,9 +514,16 @@ struct Decode {
   }
 };
 
-// Grid: rows clusters of kCtas blocks.
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+#define FUSED_TOPK_CLUSTER_OF(ctas)
+#else
+#define FUSED_TOPK_CLUSTER_OF(ctas) __cluster_dims__(ctas)
+#endif
+
+// Grid: rows clusters of kCtas blocks. Empty before sm_90.
 template <class D, int kVectors, int kBlocksPerSm>
-__global__ void __launch_bounds__(kThreads, kBlocksPerSm) softmax_topk_decode(const __grid_constant__ Problem problem) {
+__global__ void FUSED_TOPK_CLUSTER_OF(kCtas) __launch_bounds__(kThreads, kBlocksPerSm)
+    softmax_topk_decode(const __grid_constant__ Problem problem) {
 #if __CUDA_ARCH__ >= 900
   __shared__ Shared shared;
   Decode<D, kVectors> kernel{problem, shared, blockIdx.x / kCtas, cta_rank()};

@@ -1,27 +1,29 @@
 // The gating kernel: many rows of a small vocabulary (at most 256), K at most 8, as a mixture of experts has them.
 //
-// Such rows are bound by instructions, not by memory, so everything here saves those. A warp takes 32 rows, 8 lanes a
-// row, four rows at a time; nothing is shared between warps and there is no barrier.
+// Such rows are bound by instructions rather than by memory, so everything here saves those. A warp takes 32 rows, four
+// at a time with 8 lanes each. Nothing is shared between warps, and there is no barrier.
 //
-// 1. Groups. Four neighbouring logits are a group. The K best logits of a row lie in the K groups with the largest
+// 1. Tile. The 32 rows are copied to shared memory asynchronously, and padded with -inf to a power of two. A lane
+// copies
+//    what it will read first, so that it waits only for itself.
+// 2. Groups. Four neighbouring logits are a group. The K best logits of a row lie in the K groups with the largest
 //    maxima (ties: the lower group), because each of those groups has a logit that comes before everything in the
 //    groups left out. So only group maxima are sorted, a quarter of the row.
-// 2. Keys. A maximum and its place fit one signed 32-bit key, so a step of a sorting network is one min and one max.
+// 3. Keys. A maximum and its place fit one signed 32-bit key, so a step of a sorting network is one min and one max.
 //    16-bit logits: their order in the upper half, the inverted index below. Exact. f32: the bits of (row maximum -
 //    logit), whose low bits give way to the index, all inverted. Narrow rows keep their precision that way, since the
-//    difference is small; what the missing bits can hide is found in step 5.
-// 3. Leaves. Each lane sorts the keys of its groups of a row, and sums exp2(x * scale - max * scale).
-// 4. Merges that transpose. Lanes that differ in one bit exchange lists: one keeps the first row and sends the second,
+//    difference is small; what the missing bits can hide is found in step 6.
+// 4. Leaves. Each lane sorts the keys of its groups of a row, and sums exp2(x * scale - max * scale).
+// 5. Merges that transpose. Lanes that differ in one bit exchange lists: one keeps the first row and sends the second,
 //    the other the reverse, and each merges what it kept with what it got. No lane works twice, and after three such
 //    steps every lane owns one row of the 32: its 8 best groups and its sum. The lists double until they are 8 long.
-// 5. Finish. A lane loads the K best groups of its row again (they are in a cache), sorts their logits in the same way,
-//    and writes K results. With f32 keys, winners are put in their exact order; where the best key left out looks like
-//    that of the last winner, a warp looks at the row again: if all logits that look so are equal, the index has
-//    decided rightly.
-// 6. What is left goes to exact_row, a warp a row: an unsettled tie, NaN, +inf, nothing but -inf, and scaled logits too
-//    large for a float reference.
+// 6. Finish. A lane reads the K best groups of its row again, sorts their logits in the same way, and writes K results.
+//    With f32 keys, winners are put in their exact order; where the best key left out is like that of the last winner,
+//    the warp looks at the row once more: if all logits with that key are equal, the index has decided rightly.
+// 7. What is left is selected exactly, a warp a row: a tie that step 6 could not settle; and, with their sum, rows with
+//    NaN, +inf or nothing but -inf, and rows whose scaled logits are too large for a float reference.
 //
-// The sum is a tree of chains of at most 16 floats. Deterministic, and a row's bits do not depend on its neighbours.
+// The sum is a tree of chains of at most 8 floats. Deterministic, and a row's bits do not depend on its neighbours.
 // Sorting networks: Knuth, TAOCP 3, 5.3.4. Merging two sorted lists by a bitonic half-cleaner: Batcher, 1968.
 #pragma once
 
@@ -36,9 +38,9 @@ namespace fused_topk {
 constexpr uint32_t kGatingMaxVocab = 256;
 constexpr uint32_t kGatingMaxK = 8;
 
-constexpr int kGroup = 4;        // logits
-constexpr int kLanesPerRow = 8;  // and rows a lane sees before the merges
-constexpr int kGatingThreads = 128;
+constexpr int kGroup = 4;                      // logits
+constexpr int kTileRows = 32;                  // of a warp
+constexpr int kLanesPerRow = 8;                // and rows a lane sees before the merges
 constexpr float kGatingCoarse = 134217728.0f;  // 2^27: below it, a float reference is off by at most 4 powers of two
 
 // 1 / temperature as a sum of two floats.
@@ -114,6 +116,14 @@ __device__ __forceinline__ uint32_t pack(float low, float high) {
   return __half_as_ushort(__float2half(low)) | static_cast<uint32_t>(__half_as_ushort(__float2half(high))) << 16;
 }
 template <class D>
+__device__ __forceinline__ typename D::Storage narrow(float x) {
+  if constexpr (D::kPerVector == 4) {
+    return x;
+  } else {
+    return static_cast<uint16_t>(pack<D>(x, x));
+  }
+}
+template <class D>
 __device__ __forceinline__ float half_of(uint32_t pair, int i) {
   return element<D>(make_uint4(pair, 0, 0, 0), i);
 }
@@ -170,70 +180,100 @@ __device__ __forceinline__ int float_key(float logit, float max, uint32_t index)
   return static_cast<int>(~((__float_as_uint(max - logit) & ~kIndexMask) | index));
 }
 
-// A row that no fast way settles; one warp. With `tie` not 0 it is only suspected: results stand unless logits that
-// differ share the key `tie`, index bits aside.
+// One row in shared memory as one warp holds it: logit i of a lane has index i * 32 + lane.
 template <class D, uint32_t kVocab>
-__device__ __noinline__ void exact_row(const Problem& problem, uint64_t row, float tie_max, int tie) {
-  using Storage = typename D::Storage;
-  constexpr int kPerLane = kVocab / 32;
-  constexpr uint32_t kIndexMask = kVocab - 1;
-  const uint32_t lane = threadIdx.x & 31, k = problem.k;
-  const Storage* const start = static_cast<const Storage*>(problem.logits) + row * problem.row_stride;
+struct WarpRow {
+  static constexpr int kPerLane = kVocab / 32;
+  static constexpr uint32_t kIndexMask = kVocab - 1;
+
+  const Problem& problem;
+  const uint32_t lane = threadIdx.x & 31;
   float logit[kPerLane];
   uint32_t left[kPerLane];  // order_key + 1; 0 where there is no logit, or it has won
+
+  __device__ __forceinline__ explicit WarpRow(const Problem& problem, const typename D::Storage* row)
+      : problem(problem) {
 #pragma unroll
-  for (int i = 0; i < kPerLane; i++) {
-    const uint32_t index = i * 32 + lane;
-    logit[i] = index < problem.vocab ? load_logit<D>(start + index) : -infinity();
-    left[i] = index < problem.vocab ? order_key(logit[i]) + 1 : 0;
+    for (int i = 0; i < kPerLane; i++) {
+      const uint32_t index = i * 32 + lane;
+      logit[i] = widen<D>(row[index]);
+      left[i] = index < problem.vocab ? order_key(logit[i]) + 1 : 0;
+    }
   }
-  if (tie != 0) {
+
+  // Whether logits that differ share the float_key `key`, index bits aside.
+  __device__ __forceinline__ bool hides_difference(int key, float max) const {
     uint32_t highest = 0, lowest = ~0u;
 #pragma unroll
     for (int i = 0; i < kPerLane; i++) {
-      const bool looks_so =
-          left[i] != 0 && float_key<kIndexMask>(logit[i], tie_max, 0) == (tie | static_cast<int>(kIndexMask));
-      highest = max(highest, looks_so ? left[i] : 0);
-      lowest = min(lowest, looks_so ? left[i] : ~0u);
+      const bool like = ((float_key<kIndexMask>(logit[i], max, 0) ^ key) & ~kIndexMask) == 0 && left[i] != 0;
+      highest = ::max(highest, like ? left[i] : 0);
+      lowest = ::min(lowest, like ? left[i] : ~0u);
     }
-    if (warp_max(highest) == warp_min(lowest)) return;
+    return warp_max(highest) != warp_min(lowest);
   }
 
-  uint32_t highest = 0;
+  // The largest logit that is a number; -inf where there is none.
+  __device__ __forceinline__ float max() const {
+    uint32_t highest = 0;
 #pragma unroll
-  for (int i = 0; i < kPerLane; i++) highest = max(highest, left[i]);
-  highest = warp_max(highest);
-  const float max_logit = highest <= 1 ? -infinity() : logit_of_key(highest - 1);
-  float sum = 0;
-#pragma unroll
-  for (int i = 0; i < kPerLane; i++) sum += weight(logit[i], max_logit, problem.scale);
-#pragma unroll
-  for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
-  if (max_logit == infinity()) sum = quiet_nan();
+    for (int i = 0; i < kPerLane; i++) highest = ::max(highest, left[i]);
+    highest = warp_max(highest);
+    return highest <= 1 ? -infinity() : logit_of_key(highest - 1);
+  }
 
-  uint32_t own_key = 0, own_index = 0;  // of the winner whose rank is this lane
+  __device__ __forceinline__ float sum(float max) const {
+    if (max == infinity()) return quiet_nan();
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < kPerLane; i++) sum += weight(logit[i], max, problem.scale);
+#pragma unroll
+    for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
+    return sum;
+  }
+
+  // Writes the K best. Each round takes the best logit that is left.
+  __device__ __forceinline__ void select(uint64_t row, float max, float inverse_sum, bool masked) {
+    const uint32_t k = problem.k;
+    uint32_t own_key = 0, own_index = 0;  // of the winner whose rank is this lane
 #pragma unroll 1
-  for (uint32_t rank = 0; rank < k; rank++) {
-    uint32_t best = 0, index = ~0u;
+    for (uint32_t rank = 0; rank < k; rank++) {
+      uint32_t best = 0, index = ~0u;
 #pragma unroll
-    for (int i = 0; i < kPerLane; i++) best = max(best, left[i]);
-    best = warp_max(best);
+      for (int i = 0; i < kPerLane; i++) best = ::max(best, left[i]);
+      best = warp_max(best);
 #pragma unroll
-    for (int i = kPerLane - 1; i >= 0; i--) index = left[i] == best ? i * 32 + lane : index;
-    index = warp_min(index);
+      for (int i = kPerLane - 1; i >= 0; i--) index = left[i] == best ? i * 32 + lane : index;
+      index = warp_min(index);
 #pragma unroll
-    for (int i = 0; i < kPerLane; i++) left[i] = i * 32 + lane == index ? 0 : left[i];
-    if (lane == rank) {
-      own_key = best;
-      own_index = index;
+      for (int i = 0; i < kPerLane; i++) left[i] = i * 32 + lane == index ? 0 : left[i];
+      if (lane == rank) {
+        own_key = best;
+        own_index = index;
+      }
     }
-  }
-  if (lane < k) {
+    if (lane >= k) return;
     const float x = own_key <= 1 ? quiet_nan() : logit_of_key(own_key - 1);
-    problem.probs[row * k + lane] = probability(x, max_logit, 1.0f / sum, sum == 0, problem.scale);
+    problem.probs[row * k + lane] = probability(x, max, inverse_sum, masked, problem.scale);
     problem.indices[row * k + lane] = own_index;
   }
-  if (lane == 0) problem.log_sum_exp[row] = log_sum_exp(max_logit, sum, problem.scale);
+};
+
+// A row whose last winner and best loser share the key `tie`. The result written so far stands if that hides nothing.
+template <class D, uint32_t kVocab>
+__device__ __noinline__ void settle_tie(const Problem& problem, const typename D::Storage* stored, uint64_t row,
+                                        int tie, float max, float inverse_sum) {
+  WarpRow<D, kVocab> warp_row(problem, stored);
+  if (warp_row.hides_difference(tie, max)) warp_row.select(row, max, inverse_sum, false);
+}
+
+// A row with special values, or too large ones.
+template <class D, uint32_t kVocab>
+__device__ __noinline__ void irregular_row(const Problem& problem, const typename D::Storage* stored, uint64_t row) {
+  WarpRow<D, kVocab> warp_row(problem, stored);
+  const float max = warp_row.max(), sum = warp_row.sum(max);
+  warp_row.select(row, max, 1.0f / sum, sum == 0);
+  if (warp_row.lane == 0) problem.log_sum_exp[row] = log_sum_exp(max, sum, problem.scale);
 }
 
 // A sorted list of group keys of a row, the best key that fell out of it, and a sum of exps.
@@ -244,66 +284,70 @@ struct GroupList {
   float sum;
 };
 
-// kVocab: `vocab` rounded up to 64, 128 or 256. kWhole: vocab is kVocab, and rows are aligned to 16 bytes.
-// kBatch: how many rows a lane has in flight; a power of two up to 8.
-template <class D, uint32_t kVocab, bool kWhole, int kBatch>
+// kVocab: `vocab` rounded up to 64, 128 or 256.
+template <class D, uint32_t kVocab>
 struct Gating {
   using Storage = typename D::Storage;
   static constexpr bool kFloat = D::kPerVector == 4;
   static constexpr int kVectors = kVocab / (kLanesPerRow * D::kPerVector);  // a lane and row
   static constexpr int kGroups = kVocab / (kLanesPerRow * kGroup);          // likewise
   static constexpr uint32_t kIndexMask = kVocab - 1;
+  static constexpr uint32_t kRowStride = kVocab + D::kPerVector;  // of the tile: spreads a column over the banks
   __host__ __device__ static constexpr int at_most_8(int count) { return count < 8 ? count : 8; }
 
   const Problem& problem;
   const GatingPlan& plan;
+  Storage* const tile;  // [32][kRowStride]
   const int lane = threadIdx.x & 31;
   const int sub = lane & (kLanesPerRow - 1);
-  const Storage* next_row;  // the row that this lane loads next
-  uint32_t rows_left;       // from next_row to the end; at least 1
-  uint4 ahead[kBatch * kVectors];
-  float own_max = 0;  // of the row this lane owns in the end
+  const int eight = lane & ~(kLanesPerRow - 1);  // the first of the 8 rows that this lane sees
+  float own_max = 0;                             // of the row this lane owns in the end
 
-  // Elements [first, first + kPerVector) of a row; -inf from vocab on.
-  __device__ __forceinline__ uint4 load_vector(const Storage* row, uint32_t first) const {
-    if (kWhole || (plan.vectors && first < problem.vocab)) return __ldg(reinterpret_cast<const uint4*>(row + first));
-    constexpr int kPerWord = D::kPerVector / 4;
-    return make_uint4(load_word(row, first), load_word(row, first + kPerWord), load_word(row, first + 2 * kPerWord),
-                      load_word(row, first + 3 * kPerWord));
-  }
-  // A group, which is a vector of f32 or the half of a vector of 16-bit logits.
-  __device__ __forceinline__ uint4 load_group(const Storage* row, uint32_t first) const {
-    if constexpr (kFloat) return load_vector(row, first);
-    if (kWhole || (plan.vectors && first < problem.vocab)) {
-      const uint2 half = __ldg(reinterpret_cast<const uint2*>(row + first));
-      return make_uint4(half.x, half.y, 0, 0);
-    }
-    return make_uint4(load_word(row, first), load_word(row, first + 2), 0, 0);
-  }
-  __device__ __forceinline__ uint32_t load_word(const Storage* row, uint32_t first) const {
-    const uint32_t vocab = problem.vocab;
-    const float low = first < vocab ? load_logit<D>(row + first) : -infinity();
-    if constexpr (kFloat) return __float_as_uint(low);
-    return pack<D>(low, first + 1 < vocab ? load_logit<D>(row + first + 1) : -infinity());
+  __device__ __forceinline__ uint4* vector_at(int row, int vector) const {
+    return reinterpret_cast<uint4*>(tile + row * kRowStride) + vector * kLanesPerRow + sub;
   }
 
-  __device__ __forceinline__ void load_batch() {
+  // Rows past the end repeat the last one.
+  __device__ __forceinline__ void fill_tile(uint64_t first_row) const {
+    const Storage* const first = static_cast<const Storage*>(problem.logits) + first_row * problem.row_stride;
+    const uint32_t last = static_cast<uint32_t>(::min(problem.rows - first_row, static_cast<uint64_t>(kTileRows))) - 1;
+    if (plan.vectors) {
 #pragma unroll
-    for (int b = 0; b < kBatch; b++) {
+      for (int r = 0; r < kLanesPerRow; r++) {
+        const Storage* const row = first + ::min(static_cast<uint32_t>(eight + r), last) * problem.row_stride;
+        const uint4* const from = reinterpret_cast<const uint4*>(row) + sub;
 #pragma unroll
-      for (int j = 0; j < kVectors; j++) {
-        ahead[b * kVectors + j] = load_vector(next_row, (j * kLanesPerRow + sub) * D::kPerVector);
+        for (int j = 0; j < kVectors; j++) {
+          if (problem.vocab == kVocab || (j * kLanesPerRow + sub) * D::kPerVector < problem.vocab) {
+            copy_async(vector_at(eight + r, j), from + j * kLanesPerRow);
+          } else {
+            const uint32_t word = kFloat ? 0xFF800000u : pack<D>(-infinity(), -infinity());
+            *vector_at(eight + r, j) = make_uint4(word, word, word, word);
+          }
+        }
+        close_copy_group();
       }
-      if (rows_left > 1) {
-        next_row += problem.row_stride;
-        rows_left--;
+    } else {
+#pragma unroll 4
+      for (uint32_t r = 0; r < kTileRows; r++) {
+        const Storage* const row = first + ::min(r, last) * problem.row_stride;
+#pragma unroll
+        for (uint32_t j = 0; j < kVocab / 32; j++) {
+          const uint32_t i = j * 32 + lane;
+          tile[r * kRowStride + i] = i < problem.vocab ? __ldg(row + i) : narrow<D>(-infinity());
+        }
       }
+      __syncwarp();
     }
   }
 
   // This lane's part of one row: the sorted keys of its groups, and its sum.
   template <int kRow>
-  __device__ __forceinline__ GroupList<kGroups> leaf(const uint4* v) {
+  __device__ __forceinline__ GroupList<kGroups> leaf() {
+    wait_copy_groups<kLanesPerRow - 1 - kRow>();
+    uint4 v[kVectors];
+#pragma unroll
+    for (int j = 0; j < kVectors; j++) v[j] = *vector_at(eight + kRow, j);
     GroupList<kGroups> list;
     float max;
     if constexpr (kFloat) {
@@ -380,25 +424,11 @@ struct Gating {
     return merged;
   }
 
-  // Rows [kRow, kRow + kRows) of each eight, loaded at `v`.
-  template <int kRow, int kRows>
-  __device__ __forceinline__ GroupList<at_most_8(kGroups* kRows)> reduce_loaded(const uint4* v) {
-    if constexpr (kRows == 1) {
-      return leaf<kRow>(v);
-    } else {
-      const auto first = reduce_loaded<kRow, kRows / 2>(v);
-      const auto second = reduce_loaded<kRow + kRows / 2, kRows / 2>(v + kRows / 2 * kVectors);
-      return exchange<kRows / 2>(first, second);
-    }
-  }
+  // Rows [kRow, kRow + kRows) of each eight.
   template <int kRow, int kRows>
   __device__ __forceinline__ GroupList<at_most_8(kGroups* kRows)> reduce() {
-    if constexpr (kRows == kBatch) {
-      uint4 v[kBatch * kVectors];
-#pragma unroll
-      for (int i = 0; i < kBatch * kVectors; i++) v[i] = ahead[i];
-      if (kRow + kRows < kLanesPerRow) load_batch();
-      return reduce_loaded<kRow, kRows>(v);
+    if constexpr (kRows == 1) {
+      return leaf<kRow>();
     } else {
       const auto first = reduce<kRow, kRows / 2>();
       const auto second = reduce<kRow + kRows / 2, kRows / 2>();
@@ -429,7 +459,13 @@ struct Gating {
     for (uint32_t i = 0; i < 8; i++) {
       stored[i] = make_uint4(0, 0, 0, 0);
       if (i / 2 * 2 >= problem.k) continue;
-      stored[i] = load_group(row, ~groups.key[i] & kIndexMask);
+      const Storage* const at = row + (~groups.key[i] & kIndexMask);
+      if constexpr (kFloat) {
+        stored[i] = *reinterpret_cast<const uint4*>(at);
+      } else {
+        const uint2 half = *reinterpret_cast<const uint2*>(at);
+        stored[i] = make_uint4(half.x, half.y, 0, 0);
+      }
     }
 #pragma unroll
     for (uint32_t i = 0; i < 8; i += 2) {
@@ -451,11 +487,11 @@ struct Gating {
   // difference. Not where all logits alike are -inf, or all equal to the maximum.
   __device__ __forceinline__ bool looks_tied(const GroupList<8>& groups, const int (&best)[8], int& last) const {
     int next = groups.dropped;
-    last = best[0];
 #pragma unroll
-    for (uint32_t i = 1; i <= 8; i++) {
-      if (i == problem.k) last = best[i - 1];
-      if (i == problem.k && i < 8) next = max(next, max(best[i], groups.key[i]));
+    for (uint32_t i = 0; i < 8; i++) {
+      const bool wins = i < problem.k;
+      last = wins ? best[i] : last;
+      next = max(next, wins ? INT_MIN : max(best[i], groups.key[i]));
     }
     if ((last ^ next) & ~kIndexMask) return false;
     const uint32_t difference = ~last & ~kIndexMask;
@@ -509,22 +545,17 @@ struct Gating {
   }
 
   __device__ __forceinline__ void run(uint64_t first_row) {
-    const Storage* const logits = static_cast<const Storage*>(problem.logits);
-    const uint64_t last_row = problem.rows - 1;
-    const uint64_t from =
-        ::min(first_row + lane / kLanesPerRow * kLanesPerRow, last_row);
-    next_row = logits + from * problem.row_stride;
-    rows_left = static_cast<uint32_t>(last_row - from) + 1;
-    load_batch();
+    fill_tile(first_row);
     GroupList<8> groups = reduce<0, kLanesPerRow>();
+    __syncwarp();
 
     const uint64_t row = first_row + lane;
-    const bool there = row <= last_row;
-    const Storage* const start = logits + (there ? row : last_row) * problem.row_stride;
+    const bool there = row < problem.rows;
+    const Storage* const own_row = tile + lane * kRowStride;
     const float max = own_max, scale = problem.scale.high, reference = max * scale;
     const bool irregular = !(groups.sum < infinity() && fabsf(reference) < kGatingCoarse);
     int best[8];
-    open_groups(start, groups, best);
+    open_groups(own_row, groups, best);
     uint32_t index[8];
     float logit[8], probs[8];
 #pragma unroll
@@ -533,8 +564,7 @@ struct Gating {
     bool tied = false;
     if constexpr (kFloat) {
 #pragma unroll
-      for (uint32_t i = 0; i < 8; i++)
-        logit[i] = i < problem.k && index[i] < problem.vocab ? load_logit<D>(start + index[i]) : 0;
+      for (int i = 0; i < 8; i++) logit[i] = own_row[index[i]];
       tied = looks_tied(groups, best, last);
       sort_exactly(logit, index);
     } else {
@@ -542,7 +572,7 @@ struct Gating {
       for (int i = 0; i < 8; i++) logit[i] = logit_of_short_key<D>(best[i]);
     }
 
-    // The sum was made with max * scale rounded; the rest of it is exact here.
+    // The sum was made with max * scale rounded; what that lost is exact here.
     const float sum = groups.sum * exp2_fast(-fmaf(max, scale, -reference));
     const float inverse_sum = 1.0f / sum;
 #pragma unroll
@@ -559,51 +589,55 @@ struct Gating {
       problem.log_sum_exp[row] = scaled + (rest + logf(sum));
     }
 
-    uint32_t todo = __ballot_sync(kFullWarp, there && (irregular || tied));
+    const uint32_t irregulars = __ballot_sync(kFullWarp, there && irregular);
     __syncwarp();
-    while (todo) {
-      const int from_lane = __ffs(todo) - 1;
-      todo &= todo - 1;
-      const float row_max = __shfl_sync(kFullWarp, max, from_lane);
-      const int tie = __shfl_sync(kFullWarp, irregular ? 0 : last, from_lane);
-      exact_row<D, kVocab>(problem, first_row + from_lane, row_max, tie);
+    for (uint32_t todo = irregulars; todo; todo &= todo - 1) {
+      const int of = __ffs(todo) - 1;
+      irregular_row<D, kVocab>(problem, tile + of * kRowStride, first_row + of);
+    }
+    if constexpr (kFloat) {
+      for (uint32_t todo = __ballot_sync(kFullWarp, there && tied) & ~irregulars; todo; todo &= todo - 1) {
+        const int of = __ffs(todo) - 1;
+        settle_tie<D, kVocab>(problem, tile + of * kRowStride, first_row + of, __shfl_sync(kFullWarp, last, of),
+                              __shfl_sync(kFullWarp, max, of), __shfl_sync(kFullWarp, inverse_sum, of));
+      }
     }
   }
 };
 
-// Grid: a warp for every 32 rows.
-template <class D, uint32_t kVocab, bool kWhole, int kBatch, int kBlocks>
-__global__ void __launch_bounds__(kGatingThreads, kBlocks)
+// Grid: a warp for every 32 rows, kWarps a block.
+template <class D, uint32_t kVocab, int kWarps, int kBlocks>
+__global__ void __launch_bounds__(kWarps * 32, kBlocks)
     softmax_topk_gating(const __grid_constant__ Problem problem, const __grid_constant__ GatingPlan plan) {
-  const uint64_t first_row = (static_cast<uint64_t>(blockIdx.x) * (kGatingThreads / 32) + threadIdx.x / 32) * 32;
+  using Kernel = Gating<D, kVocab>;
+  __shared__ __align__(16) typename D::Storage tiles[kWarps][kTileRows * Kernel::kRowStride];
+  const uint64_t first_row = (static_cast<uint64_t>(blockIdx.x) * kWarps + threadIdx.x / 32) * kTileRows;
   if (first_row >= problem.rows) return;
-  Gating<D, kVocab, kWhole, kBatch> kernel{problem, plan};
+  Kernel kernel{problem, plan, tiles[threadIdx.x / 32]};
   kernel.run(first_row);
 }
 
 // True where the kernel can take the problem: every dtype, alignment, stride and number of rows, on every device.
 inline bool gating_fits(uint32_t vocab, uint32_t k) { return vocab <= kGatingMaxVocab && k <= kGatingMaxK; }
 
-template <class D, uint32_t kVocab, int kBatch, int kBlocks>
+template <class D, uint32_t kVocab, int kWarps, int kBlocks>
 cudaError_t launch_gating_padded(const Problem& problem, cudaStream_t stream) {
-  const GatingPlan plan = make_gating_plan(problem, D::kPerVector);
-  const uint32_t blocks =
-      static_cast<uint32_t>((static_cast<uint64_t>(problem.rows) + kGatingThreads - 1) / kGatingThreads);
-  if (plan.vectors && problem.vocab == kVocab) {
-    softmax_topk_gating<D, kVocab, true, kBatch, kBlocks><<<blocks, kGatingThreads, 0, stream>>>(problem, plan);
-  } else {
-    softmax_topk_gating<D, kVocab, false, 1, kBlocks><<<blocks, kGatingThreads, 0, stream>>>(problem, plan);
-  }
+  constexpr uint64_t kRows = kWarps * kTileRows;
+  const auto kernel = softmax_topk_gating<D, kVocab, kWarps, kBlocks>;
+  const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100);
+  if (status != cudaSuccess) return status;
+  const uint32_t blocks = static_cast<uint32_t>((problem.rows + kRows - 1) / kRows);
+  kernel<<<blocks, kWarps * 32, 0, stream>>>(problem, make_gating_plan(problem, D::kPerVector));
   return cudaGetLastError();
 }
 
 // One launch, no scratch memory. Expects gating_fits and at least one row.
 template <class D>
 cudaError_t launch_gating(const Problem& problem, cudaStream_t stream) {
-  constexpr bool kFloat = D::kPerVector == 4;
-  if (problem.vocab <= 64) return launch_gating_padded < D, 64, kFloat ? 4 : 8, 4 > (problem, stream);
-  if (problem.vocab <= 128) return launch_gating_padded < D, 128, kFloat ? 2 : 4, 4 > (problem, stream);
-  return launch_gating_padded < D, 256, kFloat ? 1 : 2, 4 > (problem, stream);
+  constexpr int kHalves = 4 / sizeof(typename D::Storage);  // a 16-bit tile is half as large
+  if (problem.vocab <= 64) return launch_gating_padded<D, 64, 2 * kHalves, 10 / kHalves>(problem, stream);
+  if (problem.vocab <= 128) return launch_gating_padded<D, 128, kHalves, 12 / kHalves>(problem, stream);
+  return launch_gating_padded<D, 256, 1, 6 * kHalves>(problem, stream);
 }
 
 }  // namespace fused_topk

@@ -16,19 +16,22 @@ namespace fused_topk {
 
 constexpr uint32_t kFullWarp = 0xFFFFFFFFu;
 constexpr int kBins = 1024;
+constexpr int kCoarseBins = 32;
 constexpr uint32_t kCrowded = 96;  // a bin of more candidates is not ranked by counting
 constexpr uint32_t kNotFound = 0xFFFFFFFFu;
 
 // The words that the warps of a block share.
 struct alignas(16) SelectControl {
-  unsigned long long threshold;  // a candidate below it is not among the K best
-  uint32_t count;                // places of the buffer handed out
-  uint32_t refused;              // the lowest place that was asked for and not there; what lies below is filled
-  uint32_t bin, above, in_bin;   // what find_bin found
+  uint32_t threshold;           // the order_key below which no logit is among the K best; raised by atomics
+  Candidate cut;                // what the last cut kept at least; its index breaks ties at its key
+  uint32_t count;               // places of the buffer handed out
+  uint32_t refused;             // the lowest place that was asked for and not there; what lies below is filled
+  uint32_t bin, above, in_bin;  // what find_bin found
   uint32_t crowded;
   uint32_t kept;
   unsigned long long differing;  // bits in which keys differ
   uint32_t warp_total[32];
+  uint32_t coarse[kCoarseBins];  // the histogram by runs of kBins / kCoarseBins bins
 };
 
 // Bins over candidate values from `low` up; the order of bins is the order of logits, since every step is monotone.
@@ -101,21 +104,29 @@ struct Selection {
 
   __device__ __forceinline__ void clear_histogram() {
     for (int i = thread(); i < kBins; i += kThreads) histogram[i] = 0;
+    if (warp() == 0) control.coarse[lane()] = 0;
+  }
+
+  __device__ __forceinline__ void count(float logit) {
+    const int bin = binning(logit);
+    atomicAdd(&histogram[bin], 1u);
+    atomicAdd(&control.coarse[bin / (kBins / kCoarseBins)], 1u);
   }
 
   // Empty; the caller's next barrier publishes it.
   __device__ __forceinline__ void clear() {
     clear_histogram();
     if (thread() == 0) {
-      control.threshold = static_cast<Candidate>(kKeyNegativeInfinity) << 32;  // NaN is never a candidate
+      control.threshold = kKeyNegativeInfinity;  // NaN is never a candidate
+      control.cut = 0;
       control.count = 0;
       control.refused = kNotFound;
     }
   }
 
-  __device__ __forceinline__ Candidate read_threshold() {
-    unsigned long long now = 0;
-    if (lane() == 0) now = atomicCAS(&control.threshold, 0ull, 0ull);
+  __device__ __forceinline__ uint32_t read_threshold() {
+    uint32_t now = 0;
+    if (lane() == 0) now = atomicMax(&control.threshold, 0u);
     return __shfl_sync(kFullWarp, now, 0);
   }
 
@@ -129,31 +140,34 @@ struct Selection {
 
   __device__ __forceinline__ void put(uint32_t place, float logit, uint32_t index) {
     buffer[place] = make_candidate(logit, index);
-    atomicAdd(&histogram[binning(logit)], 1u);
+    count(logit);
   }
 
   // One warp: raises the threshold to the lower edge of the bin in which the K-th best appended so far lies. The counts
   // only grow while the row streams, so a stale read gives a lower and still valid edge.
   __device__ __forceinline__ void refresh() {
     uint32_t above = 0;
-#pragma unroll 1
-    for (int chunk = kBins / 32 - 1; chunk >= 0; chunk--) {
-      const uint32_t mine = atomicAdd(&histogram[chunk * 32 + 31 - lane()], 0u);  // the highest bin in lane 0
-      const uint32_t total = warp_sum(mine);
-      if (above + total < k) {
-        above += total;
-        continue;
-      }
-      const uint32_t reached = __ballot_sync(kFullWarp, above + warp_scan(mine, lane()) >= k);
-      const int bin = chunk * 32 + 31 - (__ffs(reached) - 1);
-      if (lane() == 0 && bin > 0 && binning.per_unit > 0) {
-        // A value just under the edge. Should rounding put it into the bin after all, this refresh is skipped.
-        const float edge = binning.low + (bin - 0.0625f) / binning.per_unit;
-        if (binning(edge) < bin) atomicMax(&control.threshold, static_cast<unsigned long long>(order_key(edge)) << 32);
-      }
-      return;
-    }
+    const int run = find_from_top(control.coarse, above);
+    if (run < 0) return;
+    const int bin = run * 32 + find_from_top(histogram + run * 32, above);
+    if (lane() != 0 || bin <= 0 || binning.per_unit == 0) return;
+    // A value just under the edge. Should rounding put it into the bin after all, this refresh is skipped.
+    const float edge = binning.low + (bin - 0.0625f) / binning.per_unit;
+    if (binning(edge) < bin) atomicMax(&control.threshold, order_key(edge));
   }
+
+  // One warp: of 32 counts, the highest at which `above` and the counts from the top reach k; -1 where none does. Adds
+  // the counts over it to `above`.
+  __device__ __forceinline__ int find_from_top(uint32_t* counts, uint32_t& above) {
+    const uint32_t own = atomicAdd(&counts[31 - lane()], 0u);
+    const uint32_t reached = above + warp_scan(own, lane());
+    const uint32_t lanes = __ballot_sync(kFullWarp, reached >= k);
+    if (lanes == 0) return -1;
+    const int first = __ffs(lanes) - 1;
+    above = __shfl_sync(kFullWarp, reached - own, first);
+    return 31 - first;
+  }
+  static_assert(kBins == 32 * kCoarseBins && kCoarseBins == 32, "two steps of 32 lanes find a bin");
 
   // Block: the bin, counted from the highest, in which the running count reaches `need`; control.bin = kNotFound where
   // it does not. kPlaces leaves in each bin the count above it, and notes whether a bin that matters is crowded;
@@ -244,15 +258,17 @@ struct Selection {
       if (c >= threshold && at < n) buffer[atomicAdd(&control.kept, 1u)] = c;
     }
     if (thread() == 0) {
-      control.threshold = threshold;
+      control.threshold = static_cast<uint32_t>(threshold >> 32);
+      control.cut = threshold;
       control.count = k;
       control.refused = kNotFound;
     }
     __syncthreads();
   }
 
-  // Block: counts the n candidates in bins over their own range. The histogram is clear before.
-  __device__ void count_again(uint32_t n) {
+  // Block: counts the n > 0 candidates in bins over their own range, and returns the best one's key. The histogram is
+  // clear before.
+  __device__ uint32_t count_again(uint32_t n) {
     if (thread() == 0) {
       control.above = 0;
       control.bin = kNotFound;
@@ -271,9 +287,11 @@ struct Selection {
       atomicMin(&control.bin, lowest);
     }
     __syncthreads();
-    binning = make_binning(logit_of_key(control.bin), logit_of_key(control.above));
-    for (uint32_t i = thread(); i < n; i += kThreads) atomicAdd(&histogram[binning(candidate_logit(buffer[i]))], 1u);
+    highest = control.above;
+    binning = make_binning(logit_of_key(control.bin), logit_of_key(highest));
+    for (uint32_t i = thread(); i < n; i += kThreads) count(candidate_logit(buffer[i]));
     __syncthreads();
+    return highest;
   }
 
   // Block: bitonic sort of buffer[0, n), best first. n is a power of two.

@@ -55,6 +55,7 @@ constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on ha
 
 constexpr int kVectors = 2;      // of 16 bytes, a thread and tile
 constexpr int kFirstStages = 2;  // whose vectors give the first threshold
+constexpr int kFirstPasses = 3;  // of the search for it, at most
 
 // Bytes in flight hide the latency of memory; without asynchronous copies there are none, and the ring is kept short.
 constexpr int ring_stages(int compute_capability_major) { return compute_capability_major >= 8 ? 4 : 2; }
@@ -64,23 +65,26 @@ constexpr uint32_t ring_bytes(int compute_capability_major) {
   return kThreads * kVectors * 16 * ring_stages(compute_capability_major);
 }
 
-// Candidates a buffer holds: the K best, room to append, the first maxima, and a power of two to sort.
+// Candidates a buffer holds: the K best, room to append, and a power of two to sort. The least fills the shared memory
+// of a Hopper multiprocessor with as many blocks as its registers allow; more room means fewer cuts.
 template <int kThreads>
 constexpr uint32_t stream_capacity(uint32_t k) {
-  uint32_t power = kThreads * kVectors * kFirstStages;
+  uint32_t power = 1024;
   while (power < k) power *= 2;
-  return power > k + 1024 ? power : k + 1024;
+  const uint32_t least = kThreads == 256 ? 2304 : 5376, room = k + 1024;
+  const uint32_t needed = power > room ? power : room;
+  return needed > least ? needed : least;
 }
 
 struct RowTotals {
-  float max, inverse_sum;
-  double sum;  // against max
+  float max, inverse_sum;  // NaN where the row has no softmax
+  bool masked;             // every logit is -inf
 };
 
 struct StreamControl {
   SelectControl select;
   PartialSum sums[32];
-  uint32_t highest[32];
+  uint32_t highest[32], lowest[32];  // keys, by warp
   RowTotals totals;
   uint32_t ticket;
 };
@@ -203,21 +207,21 @@ struct Stream {
     }
 
     select.clear();
-    const float first_max = first_threshold(visits, slots, slot, hop, tiles, own, scalar);
     ThreadSum total;
-    total.start(first_max, scale);
+    total.start(first_threshold(slots, slot, hop, tiles, own, scalar), scale);
 
     // The threshold as the stream compares it: a logit is appended where it is >= at, or >= over in tiles that lie
     // wholly behind the index up to which ties count.
     float at, over;
     uint32_t tie_index;
-    auto adopt = [&](Candidate threshold) {
-      const uint32_t key = static_cast<uint32_t>(threshold >> 32);
+    Candidate cut = 0;
+    auto adopt = [&](uint32_t key) {
       at = logit_of_key(key);
       over = logit_of_key(key + 1);
-      tie_index = candidate_index(threshold);
+      tie_index = key == cut >> 32 ? candidate_index(cut) : kNotFound;
     };
     adopt(select.read_threshold());
+    float highest = -infinity();  // of what this thread appended
 
     // The buffer is empty and holds more than a head and a tail.
 #pragma unroll
@@ -227,11 +231,12 @@ struct Stream {
       if (scalar[i] >= at) {
         uint32_t place;
         if (select.claim(1, place)) select.put(place, scalar[i], scalar_index(i));
+        highest = fmaxf(highest, scalar[i]);
       }
       total.sum += total.term(scalar[i], scale);
     }
 
-    const uint32_t refresh_every = max(problem.k / 2, 64u);
+    const uint32_t refresh_every = max(problem.k / 2, 24u);
     uint32_t visit = 0;
     int stage = 0;
     bool appended = false;
@@ -270,6 +275,7 @@ struct Stream {
                   select.put(place++, widen<D>(stored[offset]), first + lane() * D::kPerVector + offset);
                 }
                 appended = true;
+                highest = fmaxf(highest, max);
               } else {
                 full = true;
               }
@@ -278,6 +284,7 @@ struct Stream {
             if (full) break;
             if (__any_sync(kFullWarp, cross)) select.refresh();
           }
+          fetch(visit + kStages, stage);
           float even = 0, odd = 0;
 #pragma unroll
           for (int i = 0; i < kVectors * D::kPerVector; i += 2) {
@@ -285,9 +292,10 @@ struct Stream {
             odd += total.term(element<D>(v[i / D::kPerVector], i % D::kPerVector + 1), scale);
           }
           total.sum += even + odd;
+        } else {
+          fetch(visit + kStages, stage);
         }
         appended = false;
-        fetch(visit + kStages, stage);
         stage = stage + 1 == kStages ? 0 : stage + 1;
         visit++;
         advance(slot);
@@ -297,69 +305,103 @@ struct Stream {
       __syncthreads();
       select.cut(n);
       select.count_again(problem.k);
-      adopt(select.read_threshold());
+      cut = control.select.cut;
+      adopt(static_cast<uint32_t>(cut >> 32));
     }
     const PartialSum sum = warp_merge(total.reference, total.sum);
-    if (lane() == 0) control.sums[warp()] = sum;
+    const uint32_t highest_key = warp_max(order_key(highest));
+    if (lane() == 0) {
+      control.sums[warp()] = sum;
+      control.highest[warp()] = highest_key;
+    }
   }
 
-  // The K-th largest of the maxima of the first vectors becomes the threshold; the largest, or that of the scalars
-  // where it is larger, is returned.
-  __device__ float first_threshold(uint32_t visits, uint32_t slots, uint32_t slot, uint32_t hop, uint32_t tiles,
-                                   const uint4* own, const float (&scalar)[kScalars]) {
-    constexpr uint32_t kGroups = kThreads * kVectors * kFirstStages;
-    uint32_t highest = 0;
-#pragma unroll
-    for (int i = 0; i < kScalars; i++) highest = max(highest, order_key(scalar[i]));
-    Candidate* const maxima = select.buffer;
+  // The K-th largest of the maxima of the first vectors, down to the edge of its bin, becomes the threshold; the
+  // largest, or that of the scalars where it is larger, is returned.
+  __device__ float first_threshold(uint32_t slots, uint32_t slot, uint32_t hop, uint32_t tiles, const uint4* own,
+                                   const float (&scalar)[kScalars]) {
+    constexpr int kGroups = kVectors * kFirstStages;  // a thread
+    uint32_t key[kGroups], highest = 0, lowest = kNotFound;
     wait_copy_groups<kStages - kFirstStages>();
 #pragma unroll
     for (int s = 0; s < kFirstStages; s++) {
-      const bool there = s < visits && slot * plan.parts + part < tiles;
+      const bool there = s * kWarps + warp() < slots && slot * plan.parts + part < tiles;
 #pragma unroll
       for (int u = 0; u < kVectors; u++) {
-        uint32_t key = kKeyNegativeInfinity;
-        if (there) {
-          const uint4 v[1] = {own[(s * kVectors + u) * 32]};
-          key = order_key(max_of<D>(v));
-        }
-        const uint32_t group = (s * kVectors + u) * kThreads + thread();
-        maxima[group] = static_cast<Candidate>(key) << 32 | group;
-        highest = max(highest, key);
+        const uint4 v[1] = {own[(s * kVectors + u) * 32]};
+        key[s * kVectors + u] = there ? order_key(max_of<D>(v)) : kKeyNegativeInfinity;
+        highest = max(highest, key[s * kVectors + u]);
+        lowest = min(lowest, key[s * kVectors + u]);
       }
       slot += hop;
       if (slot >= slots) slot -= slots;
     }
+    // kThreads maxima reach the lowest of the threads' largest.
+    lowest = warp_min(problem.k <= kThreads ? highest : lowest);
+#pragma unroll
+    for (int i = 0; i < kScalars; i++) highest = max(highest, order_key(scalar[i]));
     highest = warp_max(highest);
-    if (lane() == 0) control.highest[warp()] = highest;
-    __syncthreads();
-    const float max = logit_of_key(warp_max(lane() < kWarps ? control.highest[lane()] : 0u));
-    if (slots != 0 && problem.k < kGroups) {
-      const Candidate kth = select.radix_select(maxima, kGroups, problem.k, problem.k / 8);
-      if (thread() == 0) {
-        const unsigned long long value = kth >> 32 << 32;
-        if (value > control.select.threshold) control.select.threshold = value;
-      }
-      select.binning = make_binning(logit_of_key(static_cast<uint32_t>(kth >> 32)), max);
-    } else {
-      select.binning = make_binning(max, max);
+    if (lane() == 0) {
+      control.highest[warp()] = highest;
+      control.lowest[warp()] = lowest;
     }
+    __syncthreads();
+    highest = warp_max(lane() < kWarps ? control.highest[lane()] : 0);
+    lowest = warp_min(lane() < kWarps ? control.lowest[lane()] : kNotFound);
+    const float max = logit_of_key(highest);
+    uint32_t edge = kKeyNegativeInfinity;
+    if (slots != 0 && problem.k <= kGroups * kThreads) {
+      uint32_t range = highest - lowest, need = problem.k;
+      edge = lowest;
+      for (int pass = 0; pass < kFirstPasses; pass++) {
+        const int shift = ::max(0, 22 - __clz(range | 1));  // at most kBins bins
+#pragma unroll
+        for (int i = 0; i < kGroups; i++) {
+          if (key[i] - edge <= range) atomicAdd(&select.histogram[(key[i] - edge) >> shift], 1u);
+        }
+        __syncthreads();
+        select.template find_bin<false>(need);
+        const uint32_t above = control.select.above, in_bin = control.select.in_bin;
+        edge += control.select.bin << shift;
+        __syncthreads();
+        if (shift == 0 || in_bin <= problem.k / 4 + 8) break;
+        need -= above;
+        range = (1u << shift) - 1;
+      }
+      if (thread() == 0 && edge > kKeyNegativeInfinity) control.select.threshold = edge;
+    }
+    select.binning = make_binning(logit_of_key(edge), max);
     __syncthreads();
     return max;
   }
 
-  // Between barriers of the finish: the row's totals from the parts' sums and the best candidate.
-  __device__ void total_up(uint32_t sums, const PartialSum* of, uint32_t highest_key) {
-    PartialSum all{0, 0};
-    for (uint32_t i = 0; i < sums; i++) all = merge(all, of[i]);
-    const float max = highest_key == kKeyNaN ? -infinity() : logit_of_key(highest_key);
-    // From the reference to max: exact in double.
+  // One warp: the row's totals, from the parts' sums and the best candidates of the warps.
+  __device__ void total_up(const PartialSum* sums, uint32_t count) {
+    PartialSum mine{0, 0};
+    for (uint32_t i = lane(); i < count; i += 32) mine = merge(mine, sums[i]);
+    const PartialSum all = warp_merge(mine.reference, mine.sum);
+    const float max = logit_of_key(warp_max(lane() < kWarps ? control.highest[lane()] : 0));
+    // From the reference to the max: exact in double.
     const double shift = all.reference - static_cast<double>(max) * problem.scale.high;
-    control.totals = {max, 0, all.sum == 0 || max == -infinity() ? all.sum : all.sum * exp2(shift)};
+    set_totals(max, all.sum == 0 ? 0.0 : all.sum * exp2(shift));
   }
 
-  // The row once more, against its known max: for rows whose scaled logits are too large for a float reference.
-  __device__ void sum_again() {
+  // One warp: `sum` against `max`.
+  __device__ void set_totals(float max, double sum) {
+    if (lane() != 0) return;
+    if (max == infinity() || !(sum < infinity())) sum = quiet_nan();
+    control.totals = {max, static_cast<float>(1.0 / sum), sum == 0};
+    problem.log_sum_exp[row] = log_sum_exp(max, sum, problem.scale);
+  }
+
+  __device__ float probability_of(float logit) const {
+    const RowTotals& totals = control.totals;
+    return probability(logit, totals.max, totals.inverse_sum, totals.masked, problem.scale);
+  }
+
+  // Rows whose scaled logits are too large for a float reference: the sum once more, against the known max, and the
+  // probabilities with it. The indices stand.
+  __device__ void sum_again(uint32_t need) {
     const Storage* const start = row_start();
     const float max = control.totals.max;
     double sum = 0;
@@ -367,52 +409,42 @@ struct Stream {
       const float x = load_logit<D>(start + i);
       sum += x == infinity() ? quiet_nan() : weight(x, max, problem.scale);
     }
-#pragma unroll
-    for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
+    const PartialSum warps = warp_merge(0, sum);
+    if (lane() == 0) control.sums[warp()] = warps;
     __syncthreads();
-    if (lane() == 0) control.sums[warp()] = {0, sum};
-    __syncthreads();
-    if (thread() == 0) {
-      double all = 0;
-      for (int i = 0; i < kWarps; i++) all += control.sums[i].sum;
-      control.totals.sum = all;
+    if (warp() == 0) {
+      set_totals(max, warp_merge(0, lane() < kWarps ? control.sums[lane()].sum : 0.0).sum);
     }
     __syncthreads();
+    float* const probs = problem.probs + row * problem.k;
+    const uint32_t* const indices = problem.indices + row * problem.k;
+    for (uint32_t i = thread(); i < need; i += kThreads) probs[i] = probability_of(load_logit<D>(start + indices[i]));
   }
 
-  // Writes the row from the candidates in the buffer, which the histogram has counted, and `sums` partial sums.
-  __device__ void finish(uint32_t sums, const PartialSum* of) {
+  // Writes the row from the candidates in the buffer, which the histogram has counted, and `count` partial sums.
+  __device__ void finish(const PartialSum* sums, uint32_t count) {
     const uint32_t k = problem.k, n = select.filled(), need = min(n, k);
     float* const probs = problem.probs + row * k;
     uint32_t* const indices = problem.indices + row * k;
-    uint32_t highest = 0;
-    for (uint32_t i = thread(); i < n; i += kThreads) {
-      highest = max(highest, static_cast<uint32_t>(select.buffer[i] >> 32));
-    }
-    highest = warp_max(highest);
-    if (lane() == 0) control.highest[warp()] = highest;
-    __syncthreads();
-    if (thread() == 0) {
-      for (int i = 1; i < kWarps; i++) highest = max(highest, control.highest[i]);
-      total_up(sums, of, highest);
-    }
-    __syncthreads();
-    const float max = control.totals.max;
-    if (fabsf(max * problem.scale.high) >= kCoarse && fabsf(max) < infinity()) sum_again();
-    double sum = control.totals.sum;
-    if (!(sum < infinity())) sum = quiet_nan();
-    if (max == infinity()) sum = quiet_nan();
-    const float inverse_sum = static_cast<float>(1.0 / sum);
-    if (thread() == 0) problem.log_sum_exp[row] = log_sum_exp(max, sum, problem.scale);
-    if (need > 0) {
+    if (need == 0) {  // no logit is a number
+      if (thread() == 0) problem.log_sum_exp[row] = quiet_nan();
+    } else {
       // The ring is free by now, and holds the sorted candidates.
       constexpr uint32_t room = kThreads * kVectors * kStages * 16 / sizeof(Candidate);
       select.sort(
-          n, need, reinterpret_cast<Candidate*>(ring), room, [] {},
+          n, need, reinterpret_cast<Candidate*>(ring), room,
+          [&] {
+            if (warp() == kWarps - 1) total_up(sums, count);
+          },
           [&](uint32_t rank, Candidate c) {
-            probs[rank] = probability(candidate_logit(c), max, inverse_sum, sum == 0, problem.scale);
+            probs[rank] = probability_of(candidate_logit(c));
             indices[rank] = candidate_index(c);
           });
+      const float max = control.totals.max;
+      if (fabsf(max * problem.scale.high) >= kCoarse && fabsf(max) < infinity()) {
+        __syncthreads();
+        sum_again(need);
+      }
     }
     if (need < k) fill_with_nan(need, probs, indices);
   }
@@ -473,7 +505,7 @@ struct Stream {
         const uint32_t from = static_cast<uint32_t>(at / k);
         if (at - static_cast<uint64_t>(from) * k < __ldcg(plan.counts + first_slot + from)) {
           const Candidate c = __ldcg(plan.candidates + first_slot * k + at);
-          if (c >= control.select.threshold) select.buffer[atomicAdd(&control.select.count, 1u)] = c;
+          if (c >= control.select.cut) select.buffer[atomicAdd(&control.select.count, 1u)] = c;
         }
       }
       __syncthreads();
@@ -481,17 +513,21 @@ struct Stream {
       __syncthreads();
       if (n + kThreads > plan.capacity) select.cut(n);
     }
-    select.count_again(control.select.count);
+    const uint32_t n = control.select.count;
+    if (n == 0) return;
+    const uint32_t highest = select.count_again(n);
+    if (lane() == 0) control.highest[warp()] = highest;
+    __syncthreads();
   }
 
   __device__ void run() {
     read_part();
     __syncthreads();
     if (plan.parts == 1) {
-      finish(kWarps, control.sums);
+      finish(control.sums, kWarps);
     } else if (publish_part()) {
       merge_parts();
-      finish(plan.parts, plan.sums + row * plan.parts);
+      finish(plan.sums + row * plan.parts, plan.parts);
     }
   }
 };

@@ -30,7 +30,7 @@ __device__ void select_pass(unsigned char* shared, uint32_t vocab, uint32_t k, V
   Selection<kBaselineThreads> select{control, histogram, buffer, capacity, k, {0, 0}};
   select.clear();
   __syncthreads();
-  Candidate threshold = control.threshold;
+  Candidate threshold = 0;
   for (uint64_t base = 0; base < vocab; base += kBaselineThreads * kRoundItems) {
     float x[kRoundItems];
 #pragma unroll
@@ -49,7 +49,7 @@ __device__ void select_pass(unsigned char* shared, uint32_t vocab, uint32_t k, V
     __syncthreads();
     if (n + kBaselineThreads * kRoundItems > capacity) {
       select.cut(n);
-      threshold = control.threshold;
+      threshold = control.cut;
       __syncthreads();
     }
   }

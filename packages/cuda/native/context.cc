@@ -111,7 +111,9 @@ class Lane {
     std::memcpy(results.log_sum_exp, fetched_.at(lse_at), shape.rows * 4ull);
   }
 
-  void send(void* to, const char* from, size_t bytes) { send_pieces(static_cast<char*>(to), from, bytes, bytes, bytes); }
+  void send(void* to, const char* from, size_t bytes) {
+    send_pieces(static_cast<char*>(to), from, bytes, bytes, bytes);
+  }
 
   void wait() { require(cudaStreamSynchronize(stream_), "finish the call"); }
 
@@ -144,8 +146,8 @@ Context::Context(int device) : device_(device) {
   int count = 0;
   require(cudaGetDeviceCount(&count), "find a device");
   if (device < 0 || device >= count) {
-    throw Failure("ERR_BACKEND_UNAVAILABLE", "There is no CUDA device " + std::to_string(device) + "; " +
-                                                 std::to_string(count) + " were found.");
+    throw Failure("ERR_BACKEND_UNAVAILABLE",
+                  "There is no CUDA device " + std::to_string(device) + "; " + std::to_string(count) + " were found.");
   }
   enter();
   require(cudaFree(nullptr), "open the device");
@@ -229,7 +231,8 @@ bool Context::is_device_memory(const void* address) const {
 
 void Context::release() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (cudaSetDevice(device_) != cudaSuccess) return;  // the process ends, or the device is lost: nothing is left to free
+  if (cudaSetDevice(device_) != cudaSuccess)
+    return;  // the process ends, or the device is lost: nothing is left to free
   idle_.clear();
   for (void* memory : uploads_) cudaFree(memory);
   uploads_.clear();
