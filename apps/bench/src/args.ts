@@ -33,7 +33,7 @@ const dtypeNames: readonly DType[] = ["f32", "f16", "bf16"];
 /** The options each command takes, beside `--backend`, `--json` and `--help`. */
 const accepted: Readonly<Record<Command, readonly string[]>> = {
   run: ["backend", "shapes", "k", "dtype", "data", "input", "path", "json", "seed", "quick"],
-  verify: ["backend", "quick", "full"],
+  verify: ["backend", "path", "quick", "full"],
   doctor: ["backend"],
 };
 

@@ -1,7 +1,7 @@
 /** The meter of the CPU backend: what JavaScript programs do today, beside it. No Node here. */
 import { allocateResult, type Backend, createCpuBackend, type HostLogits, type SoftmaxTopK } from "@fused-topk/core";
 import type { Measurement, MeasureRequest, Meter, Variant } from "@fused-topk/core/measure";
-import { repeatRows, widenLogits } from "./data.js";
+import { rawBits, repeatRows, widenLogits } from "./data.js";
 
 type Problem = Required<MeasureRequest["options"]>;
 
@@ -26,7 +26,8 @@ class CpuMeter implements Meter {
     this.#backend = backend;
   }
 
-  async measure({ variant, options, template, sets, repeats }: MeasureRequest): Promise<Measurement> {
+  async measure({ variant, options, template: logits, sets, repeats }: MeasureRequest): Promise<Measurement> {
+    const template = rawBits(logits);
     const { rows, vocab, k } = options;
     const problem: Problem = { rows, vocab, k, dtype: options.dtype ?? "f32" };
     const templateRows = template.length / vocab;

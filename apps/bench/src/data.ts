@@ -42,6 +42,12 @@ export function widenLogits(logits: HostLogits, dtype: DType): Float32Array {
   return wide;
 }
 
+/** A Float16Array as its bits; the other arrays as they are. */
+export function rawBits(logits: HostLogits): Float32Array | Uint16Array {
+  if (logits instanceof Float32Array || logits instanceof Uint16Array) return logits;
+  return new Uint16Array(logits.buffer, logits.byteOffset, logits.length);
+}
+
 /** `rows` rows of which row r is template row (r + shift) % templateRows. A copy, also where it equals the template. */
 export function repeatRows(template: HostLogits, templateRows: number, rows: number, shift = 0): HostLogits {
   const vocab = template.length / templateRows;

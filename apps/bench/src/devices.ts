@@ -1,6 +1,7 @@
 /** The devices of this machine: for each backend a device that can run and be measured, or the reason why not. */
 import { type Backend, type BackendName, createCpuBackend, FusedTopKError } from "@fused-topk/core";
 import type { Meter } from "@fused-topk/core/measure";
+import { type Configuration, configuration } from "./configuration.js";
 import { createCpuMeter } from "./cpu-meter.js";
 import { findWebGPU } from "./dawn.js";
 import { describeNvidia } from "./nvidia.js";
@@ -10,8 +11,8 @@ import type { DeviceRecord, RejectedRecord } from "./schema.js";
 export interface Device extends DeviceRecord {
   createBackend(): Promise<Backend>;
   createMeter(): Promise<Meter>;
-  /** The ways to run that a conformance run goes through, by name; the first is the one users get. */
-  configurations: Record<string, () => Promise<Backend>>;
+  /** What a conformance run goes through. */
+  configurations: Configuration[];
 }
 
 export interface Devices {
@@ -54,7 +55,7 @@ const finders: Readonly<Record<BackendName, () => Promise<Device>>> = {
     details: { v8: process.versions.v8 },
     createBackend: createCpuBackend,
     createMeter: createCpuMeter,
-    configurations: { "": createCpuBackend },
+    configurations: [configuration("", createCpuBackend)],
   }),
 };
 
@@ -71,7 +72,7 @@ async function findCuda(): Promise<Device> {
     details: await describeNvidia(),
     createBackend: () => createCudaBackend(),
     createMeter: () => createCudaMeter(),
-    configurations: { "": () => createCudaBackend() },
+    configurations: [configuration("", () => createCudaBackend())],
   };
 }
 
@@ -80,6 +81,7 @@ async function findWebGPUDevice(): Promise<Device> {
   const { createWebGPUMeter } = await import("@fused-topk/webgpu/meter");
   const { gpu, adapter, info, software, source } = await findWebGPU();
   const { limits } = adapter;
+  const subgroups = adapter.features.has("subgroups") ? [true, false] : [false];
   const MiB = (bytes: number) => `${Math.floor(bytes / 2 ** 20)} MiB`;
   return {
     backend: "webgpu",
@@ -97,11 +99,8 @@ async function findWebGPUDevice(): Promise<Device> {
     },
     createBackend: () => createWebGPUBackend({ gpu }),
     createMeter: () => createWebGPUMeter({ gpu }),
-    configurations: {
-      ...(adapter.features.has("subgroups") && {
-        "subgroups on": () => createWebGPUBackend({ gpu, path: { subgroups: true } }),
-      }),
-      "subgroups off": () => createWebGPUBackend({ gpu, path: { subgroups: false } }),
-    },
+    configurations: subgroups.map((on) =>
+      configuration(`subgroups ${on ? "on" : "off"}`, () => createWebGPUBackend({ gpu, path: { subgroups: on } })),
+    ),
   };
 }

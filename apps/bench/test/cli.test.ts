@@ -91,6 +91,20 @@ describe("verify", () => {
     expect(stdout).toMatch(/cpu +\d{3,} +0 +0/);
     expect(stdout).toContain("Every case passed");
   });
+
+  it("--path forces a path through the cases that it can take", async () => {
+    const { status, stdout, stderr } = await bench(["verify", "--backend", "cpu", "--path", "one-pass"]);
+    expect(status, stderr).toBe(0);
+    expect(stdout).toMatch(/cpu, one-pass +\d{3,} +0/);
+    expect(stdout).not.toContain("beyond this path");
+    expect(await bench(["verify", "--backend", "cpu", "--path", "warp"])).toMatchObject({ status: 2 });
+  });
+
+  it("fails when a backend that was asked for is missing", async () => {
+    const { status, stdout } = await bench(["verify", "--backend", "cpu,wasm"]);
+    expect(status).toBe(1);
+    expect(stdout).toContain("A backend that --backend asks for is missing.");
+  });
 });
 
 describe("doctor", () => {
