@@ -1,6 +1,7 @@
 /** The command `run`: measures the scenarios of a plan on every device found. */
 import { writeFile } from "node:fs/promises";
 import type { Options } from "./args.js";
+import { checkPath } from "./configuration.js";
 import { type Device, defaultBackends, findDevices } from "./devices.js";
 import { describeHost, version } from "./environment.js";
 import { makeInput, readLogits } from "./input.js";
