@@ -40,13 +40,15 @@ fn is_within(positions: vec4<u32>, begin: u32, end: u32) -> vec4<bool> {
 fn load_masked(vector: u32, begin: u32, end: u32) -> vec4<u32> {
   var words = vec4(0u);
   if (vector * LOGITS_PER_VECTOR < end) {
-    if (vector < arrayLength(&logits)) {
+    if (vector < params.vectors) {
       words = logits[vector];
     } else {
       let last = arrayLength(&logit_words) - 1u;
-      for (var i = 0u; i < 4u; i++) {
-        words[i] = logit_words[min(4u * vector + i, last)];
-      }
+      words = vec4(
+        logit_words[4u * vector],
+        logit_words[min(4u * vector + 1u, last)],
+        logit_words[min(4u * vector + 2u, last)],
+        logit_words[min(4u * vector + 3u, last)]);
     }
   }
   let low = is_within(slot_positions(vector, 0u), begin, end);

@@ -13,6 +13,7 @@ struct Params {
   k: u32,
   row_stride: u32,
   first_logit: u32,         // where index 0 of row 0 lies in the binding; modulo 2^32 when the binding begins later
+  vectors: u32,             // whole vectors in the binding of the logits
   parts: u32,
   first_part: u32,          // a dispatch takes parts first_part .. first_part + parts_here - 1 of its rows
   parts_here: u32,

@@ -60,9 +60,8 @@ fn overflowed() -> bool {
   return workgroupUniformLoad(&is_full) != 0u;
 }
 
-// The number of candidates in a buffer that has not overflowed. Uniform.
+// The number of candidates, when all have been told by overflowed that it did not. Uniform.
 fn count_candidates() -> u32 {
-  workgroupBarrier();
   if (invocation == 0u) {
     candidate_total = atomicLoad(&appended);
   }

@@ -261,8 +261,9 @@ fn cut_to_k() -> u32 {
   let count = count_candidates();
   if (count > params.k) {
     cut(count);
+  } else {
+    candidate_barrier();
   }
-  candidate_barrier();
   return min(count, params.k);
 }
 

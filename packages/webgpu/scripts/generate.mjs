@@ -1,4 +1,4 @@
-// Writes src/generated/wgsl.ts: the text of every file of kernels/webgpu, by its path without the extension.
+// Writes src/generated/wgsl.ts: the text of every file of kernels/webgpu, one export each, so that a bundle takes what it uses.
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
@@ -8,12 +8,9 @@ const target = fileURLToPath(new URL("../src/generated/", import.meta.url));
 const files = readdirSync(kernels, { recursive: true, encoding: "utf8" })
   .filter((path) => path.endsWith(".wgsl"))
   .sort();
-const entries = files.map((path) => {
-  const name = path.slice(0, -".wgsl".length).replaceAll("\\", "/");
-  return `  ${JSON.stringify(name)}: ${JSON.stringify(readFileSync(kernels + path, "utf8"))},\n`;
+const lines = files.map((path) => {
+  const name = path.slice(0, -".wgsl".length).replaceAll(/[\\/]/g, "_");
+  return `export const ${name} = ${JSON.stringify(readFileSync(kernels + path, "utf8"))};\n`;
 });
 mkdirSync(target, { recursive: true });
-writeFileSync(
-  `${target}wgsl.ts`,
-  `// Written by scripts/generate.mjs from kernels/webgpu.\nexport const wgsl = {\n${entries.join("")}} as const;\n`,
-);
+writeFileSync(`${target}wgsl.ts`, `// Written by scripts/generate.mjs from kernels/webgpu.\n${lines.join("")}`);

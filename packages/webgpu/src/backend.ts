@@ -15,9 +15,9 @@ import {
 } from "@fused-topk/core";
 import { Arena, ParamsCache, ReadbackPool } from "./buffers.js";
 import { type DeviceOptions, type OpenDevice, openDevice, words } from "./device.js";
-import { type Pipeline, Pipelines } from "./pipelines.js";
-import { type Dispatch, MAX_K, type PathOptions, type Plan, planTopK, requirePath } from "./plan.js";
-import { type BufferSlice, type CallBuffers, record } from "./record.js";
+import { fused, type Pipeline, Pipelines } from "./pipelines.js";
+import { type Dispatch, type EntryPoint, MAX_K, type PathOptions, type Plan, planTopK, requirePath } from "./plan.js";
+import { type BufferSlice, type CallBuffers, recordDispatch, resourcesOf } from "./record.js";
 import { BufferUsage, MAP_MODE_READ } from "./spec.js";
 import { uploadRange } from "./upload.js";
 
@@ -94,7 +94,7 @@ class Implementation implements WebGPUBackend {
 
   readonly #opened: OpenDevice;
   readonly #path: PathOptions;
-  readonly #pipelines: Pipelines;
+  readonly #pipelines: Pipelines<EntryPoint>;
   readonly #params: ParamsCache;
   readonly #readbacks: ReadbackPool;
   readonly #arena: Arena;
@@ -110,7 +110,7 @@ class Implementation implements WebGPUBackend {
     this.#path = path;
     this.device = opened.name;
     this.gpuDevice = device;
-    this.#pipelines = new Pipelines(device);
+    this.#pipelines = new Pipelines(device, fused);
     this.#params = new ParamsCache(device);
     this.#readbacks = new ReadbackPool(device);
     this.#arena = new Arena(device, true);
@@ -153,19 +153,14 @@ class Implementation implements WebGPUBackend {
     requireDistinct(buffers);
     if (rows === 0) return;
     const plan = planTopK(resolved, this.#opened.capabilities, this.#path);
-    record(
-      encoder,
-      plan,
-      plan.dispatches,
-      ({ entry }) => this.#pipelines.getNow(plan.kernel, entry),
-      {
-        logits: whole(buffers.logits),
-        probs: whole(buffers.probs),
-        indices: whole(buffers.indices),
-        logSumExp: whole(buffers.logSumExp),
-      },
-      { device: this.gpuDevice, scratch: this.#recordedScratch, params: this.#params },
-    );
+    const held = {
+      logits: whole(buffers.logits),
+      probs: whole(buffers.probs),
+      indices: whole(buffers.indices),
+      logSumExp: whole(buffers.logSumExp),
+    };
+    const pipelineOf = (entry: EntryPoint) => this.#pipelines.getNow(plan.kernel, entry);
+    this.#record(encoder, plan, plan.dispatches, pipelineOf, held, this.#recordedScratch);
   }
 
   dispose(): Promise<void> {
@@ -213,7 +208,6 @@ class Implementation implements WebGPUBackend {
     const layout = resultLayout(rows, k);
     const results = this.#arena.get("results", layout.bytes);
     const readback = this.#readbacks.acquire(layout.bytes);
-    const resources = { device, scratch: this.#arena, params: this.#params };
     const output = (offset: number): BufferSlice => ({ buffer: results, offset });
     const submit = (dispatches: Dispatch[], source: BufferSlice, isLast: boolean) => {
       const buffers: CallBuffers = {
@@ -223,7 +217,7 @@ class Implementation implements WebGPUBackend {
         logSumExp: output(layout.logSumExp),
       };
       const encoder = device.createCommandEncoder({ label: "fused-topk" });
-      record(encoder, plan, dispatches, ({ entry }) => pipelines.get(entry)!, buffers, resources);
+      this.#record(encoder, plan, dispatches, (entry) => pipelines.get(entry)!, buffers, this.#arena);
       if (isLast) encoder.copyBufferToBuffer(results, 0, readback, 0, layout.bytes);
       device.queue.submit([encoder.finish()]);
     };
@@ -259,6 +253,22 @@ class Implementation implements WebGPUBackend {
     result.logSumExp.set(new Float32Array(bytes, layout.logSumExp, rows), row);
     readback.unmap();
     this.#readbacks.release(readback);
+  }
+
+  #record(
+    encoder: GPUCommandEncoder,
+    plan: Plan,
+    dispatches: readonly Dispatch[],
+    pipelineOf: (entry: EntryPoint) => Pipeline,
+    buffers: CallBuffers,
+    scratch: Arena,
+  ): void {
+    const pass = encoder.beginComputePass({ label: "fused-topk" });
+    for (const dispatch of dispatches) {
+      const resources = resourcesOf(plan, dispatch, buffers, { scratch, params: this.#params });
+      recordDispatch(this.gpuDevice, pass, pipelineOf(dispatch.entry), dispatch.workgroups, resources);
+    }
+    pass.end();
   }
 
   async #compile(plan: Plan): Promise<Map<string, Pipeline>> {

@@ -68,6 +68,7 @@ function describe(device: GPUDevice, info: GPUAdapterInfo, gpu: GPU | undefined,
     isOwn,
     name: named.find(Boolean) || "WebGPU device",
     capabilities: {
+      isSoftware: info?.isFallbackAdapter ?? false,
       subgroups: features.has("subgroups") && (gpu?.wgslLanguageFeatures?.has("subgroup_id") ?? false),
       invocations: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
       workgroupBytes: limits.maxComputeWorkgroupStorageSize,

@@ -4,4 +4,5 @@
  * @packageDocumentation
  */
 export { createWebGPUBackend, type GPUBuffers, type WebGPUBackend, type WebGPUBackendOptions } from "./backend.js";
+export type { DeviceOptions } from "./device.js";
 export type { PathOptions } from "./plan.js";

@@ -1,6 +1,7 @@
 /** Compiles kernels, each once a device. */
 import { FusedTopKError } from "@fused-topk/core";
-import { type EntryPoint, type Kernel, kernelKey, kernelText } from "./shader.js";
+import type { EntryPoint } from "./plan.js";
+import { type Kernel, kernelKey, kernelText } from "./shader.js";
 import { SHADER_STAGE_COMPUTE } from "./spec.js";
 
 /** Binding numbers of kernels/webgpu. */
@@ -14,9 +15,10 @@ export const Binding = {
   probs: 6,
   indices: 7,
   logSumExp: 8,
+  softmax: 9,
 } as const;
 
-type BindingName = keyof typeof Binding;
+export type BindingName = keyof typeof Binding;
 
 const types: Record<BindingName, GPUBufferBindingType> = {
   params: "uniform",
@@ -28,13 +30,31 @@ const types: Record<BindingName, GPUBufferBindingType> = {
   probs: "storage",
   indices: "storage",
   logSumExp: "storage",
+  softmax: "storage",
 };
 
-const used: Record<EntryPoint, BindingName[]> = {
+/** Kernels that are compiled in the same way: their text and the bindings of each entry point. */
+export interface Library<Entry extends string> {
+  text(kernel: Kernel): string;
+  bindings(kernel: Kernel, entry: Entry): readonly BindingName[];
+}
+
+const fusedBindings: Record<EntryPoint, BindingName[]> = {
   scan_rows: ["params", "logits", "logitWords", "probs", "indices", "logSumExp"],
   scan_parts: ["params", "logits", "logitWords", "partStates", "partTop"],
   merge_parts: ["params", "partStates", "partTop", "probs", "indices", "logSumExp"],
 };
+
+/** The fused kernel. */
+export const fused: Library<EntryPoint> = {
+  text: kernelText,
+  bindings: (kernel, entry) => withSlabs(kernel, fusedBindings[entry]),
+};
+
+/** The bindings of an entry point that selects: with slabs if that is where its candidates live. */
+export function withSlabs(kernel: Kernel, bindings: readonly BindingName[]): readonly BindingName[] {
+  return kernel.capacity === 0 ? [...bindings, "slabs"] : bindings;
+}
 
 export interface Pipeline {
   pipeline: GPUComputePipeline;
@@ -42,18 +62,20 @@ export interface Pipeline {
   bindings: readonly BindingName[];
 }
 
-export class Pipelines {
+export class Pipelines<Entry extends string> {
   readonly #device: GPUDevice;
+  readonly #library: Library<Entry>;
   readonly #modules = new Map<string, GPUShaderModule>();
   readonly #pending = new Map<string, Promise<Pipeline>>();
   readonly #ready = new Map<string, Pipeline>();
 
-  constructor(device: GPUDevice) {
+  constructor(device: GPUDevice, library: Library<Entry>) {
     this.#device = device;
+    this.#library = library;
   }
 
   /** @throws {FusedTopKError} `ERR_DEVICE` with the compiler's messages. */
-  get(kernel: Kernel, entry: EntryPoint): Promise<Pipeline> {
+  get(kernel: Kernel, entry: Entry): Promise<Pipeline> {
     const key = `${kernelKey(kernel)} ${entry}`;
     let pending = this.#pending.get(key);
     if (!pending) {
@@ -67,7 +89,7 @@ export class Pipelines {
   }
 
   /** As `get`, at once: compiles on the calling thread if nobody has before. */
-  getNow(kernel: Kernel, entry: EntryPoint): Pipeline {
+  getNow(kernel: Kernel, entry: Entry): Pipeline {
     const key = `${kernelKey(kernel)} ${entry}`;
     let ready = this.#ready.get(key);
     if (!ready) {
@@ -79,7 +101,7 @@ export class Pipelines {
     return ready;
   }
 
-  async #compile(kernel: Kernel, entry: EntryPoint): Promise<Pipeline> {
+  async #compile(kernel: Kernel, entry: Entry): Promise<Pipeline> {
     const { layout, bindings, descriptor } = this.#describe(kernel, entry);
     try {
       return { pipeline: await this.#device.createComputePipelineAsync(descriptor), layout, bindings };
@@ -94,18 +116,18 @@ export class Pipelines {
     }
   }
 
-  #describe(kernel: Kernel, entry: EntryPoint) {
+  #describe(kernel: Kernel, entry: Entry) {
     const device = this.#device;
     const key = kernelKey(kernel);
     let module = this.#modules.get(key);
     if (!module) {
       // Validation errors come back through the pipeline; the scope keeps them out of the caller's handlers.
       device.pushErrorScope("validation");
-      module = device.createShaderModule({ label: `fused-topk ${key}`, code: kernelText(kernel) });
+      module = device.createShaderModule({ label: `fused-topk ${key}`, code: this.#library.text(kernel) });
       device.popErrorScope().catch(() => {});
       this.#modules.set(key, module);
     }
-    const bindings: BindingName[] = kernel.capacity === 0 ? [...used[entry], "slabs"] : used[entry];
+    const bindings = this.#library.bindings(kernel, entry);
     const layout = device.createBindGroupLayout({
       label: `fused-topk ${entry}`,
       entries: bindings.map((name) => ({

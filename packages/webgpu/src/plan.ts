@@ -1,9 +1,11 @@
 /** Decides what runs for a shape: the kernel, how rows are cut into parts, and the dispatches with their parameters. */
 import { bytesPerElement, FusedTopKError, type ResolvedOptions } from "@fused-topk/core";
-import { type EntryPoint, fixedWorkgroupBytes, type Kernel, LOADS } from "./shader.js";
+import { fixedWorkgroupBytes, type Kernel, LOADS } from "./shader.js";
 
 /** What a device can do, as far as a plan cares. */
 export interface Capabilities {
+  /** Whether a CPU plays the GPU. */
+  isSoftware: boolean;
   subgroups: boolean;
   /** Invocations a workgroup. */
   invocations: number;
@@ -19,7 +21,7 @@ export interface PathOptions {
   subgroups?: boolean;
   /** Invocations a workgroup: a power of two from 16 to the device's limit. */
   workgroupSize?: number;
-  /** Parts that every row is cut into, as far as it is long enough. */
+  /** Parts that every row is cut into, as far as it is long enough; too few for a row of millions cost accuracy. */
   parts?: number;
   /** Where the candidate buffer lives; workgroup memory is taken only if K fits. */
   candidates?: "workgroup" | "storage";
@@ -30,6 +32,8 @@ export interface Range {
   offset: number;
   length: number;
 }
+
+export type EntryPoint = "scan_rows" | "scan_parts" | "merge_parts";
 
 export interface Dispatch {
   entry: EntryPoint;
@@ -55,16 +59,27 @@ export interface Plan {
 /** The largest K: its candidate buffer takes 256 KiB a workgroup. */
 export const MAX_K = 16384;
 
-/** Invocations a workgroup, and for rows that fit one tile of a small one. */
-const WORKGROUP = 256;
-const SMALL_WORKGROUP = 64;
+interface Profile {
+  /** Invocations a workgroup, and for rows that fit one tile of a small one. */
+  workgroup: number;
+  smallWorkgroup: number;
+  candidates: "workgroup" | "storage";
+  /** Workgroups that fill the device a few times over; fewer rows than this are cut into parts. */
+  fill: number;
+}
+
+const gpuProfile: Profile = { workgroup: 256, smallWorkgroup: 64, candidates: "workgroup", fill: 512 };
+/** A CPU pays for each invocation at a barrier, and for clearing workgroup memory. */
+const softwareProfile: Profile = { workgroup: 32, smallWorkgroup: 16, candidates: "storage", fill: 4 };
+
+function profileOf({ isSoftware }: Capabilities): Profile {
+  return isSoftware ? softwareProfile : gpuProfile;
+}
 
 const ALIGNMENT = 256;
 const MAX_WORKGROUPS = 16384;
 const SLAB_WORKGROUPS = 256;
 const SCRATCH_BYTES = 64 * 2 ** 20;
-/** Workgroups that fill a large device a few times over; fewer rows than this are cut into parts. */
-const FILL_WORKGROUPS = 512;
 /** Tiles a part may have before its sum is a chain too long: see BLOCK_TILES in softmax_topk.wgsl. */
 const MAX_PART_TILES = 512;
 const ROW_STATE_BYTES = 16;
@@ -105,6 +120,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
       const params = packParams(options, {
         rows: count,
         firstLogit: logits?.first ?? 0,
+        vectors: logits ? Math.floor(logits.length / 16) : 0,
         parts: parts.count,
         firstPart,
         partsHere,
@@ -148,25 +164,24 @@ interface Start {
   first: number;
 }
 
-function chooseKernel(
-  { dtype, vocab, k }: ResolvedOptions,
-  capabilities: Capabilities,
-  { subgroups, workgroupSize, candidates }: PathOptions,
-): Kernel {
-  const workgroupCapacity = (size: number) => {
+function chooseKernel({ dtype, vocab, k }: ResolvedOptions, capabilities: Capabilities, path: PathOptions): Kernel {
+  const profile = profileOf(capabilities);
+  const capacityOf = (size: number) => {
+    if ((path.candidates ?? profile.candidates) === "storage") return 0;
     const bytes = capabilities.workgroupBytes - fixedWorkgroupBytes(size);
-    const capacity = Math.min(Math.floor(bytes / CANDIDATE_BYTES), size <= SMALL_WORKGROUP ? 512 : 1536);
-    // Room for a third beyond K at least, or the buffer would be cut all the time.
-    return candidates !== "storage" && powerOfTwoFrom(k) <= capacity && 3 * k <= 2 * capacity ? capacity : 0;
+    const capacity = Math.min(Math.floor(bytes / CANDIDATE_BYTES), size <= profile.smallWorkgroup ? 512 : 1536);
+    // Half as much again as K at least, or the buffer would be cut all the time.
+    return powerOfTwoFrom(k) <= capacity && 3 * k <= 2 * capacity ? capacity : 0;
   };
   const vectors = Math.ceil((vocab * bytesPerElement[dtype]) / 16) + 1;
-  const small = vectors <= SMALL_WORKGROUP * LOADS && workgroupCapacity(SMALL_WORKGROUP) > 0;
-  const size = workgroupSize ?? (small ? SMALL_WORKGROUP : Math.min(WORKGROUP, capabilities.invocations));
+  const isSmall = vectors <= profile.smallWorkgroup * LOADS && (k <= 256 || profile.candidates === "storage");
+  const workgroupSize =
+    path.workgroupSize ?? Math.min(isSmall ? profile.smallWorkgroup : profile.workgroup, capabilities.invocations);
   return {
     dtype,
-    subgroups: subgroups ?? capabilities.subgroups,
-    workgroupSize: size,
-    capacity: workgroupCapacity(size),
+    subgroups: path.subgroups ?? capabilities.subgroups,
+    workgroupSize,
+    capacity: capacityOf(workgroupSize),
   };
 }
 
@@ -188,10 +203,10 @@ function cutRow(
   const perVector = 16 / element;
   const tileVectors = LOADS * workgroupSize;
   const rowVectors = Math.ceil(vocab / perVector);
-  const wanted = path.parts ?? Math.min(Math.ceil(FILL_WORKGROUPS / rows), Math.floor(vocab / (4 * k)));
+  const wanted = Math.min(Math.ceil(profileOf(capabilities).fill / rows), Math.floor(vocab / (4 * k)));
   const fewest = Math.ceil(rowVectors / (MAX_PART_TILES * tileVectors));
   const bindingTiles = Math.floor(logitsPerBinding(capabilities, element) / (tileVectors * perVector));
-  const count = Math.max(1, wanted, fewest);
+  const count = path.parts ?? Math.max(1, wanted, fewest);
   // A part is a vector short of whole tiles, so that one which begins within a vector needs no tile more.
   const tiles = Math.min(Math.ceil((Math.ceil(rowVectors / count) + 1) / tileVectors), Math.max(1, bindingTiles));
   const length = Math.min(vocab, (tiles * tileVectors - 1) * perVector);
@@ -211,6 +226,7 @@ function alignedRange(begin: number, length: number): Range & { skipped: number 
 interface DispatchParams {
   rows: number;
   firstLogit: number;
+  vectors: number;
   parts: number;
   firstPart: number;
   partsHere: number;
@@ -226,10 +242,10 @@ interface DispatchParams {
 function packParams(options: ResolvedOptions, p: DispatchParams): Uint32Array<ArrayBuffer> {
   const { scale, log2eByTemperature, high, low } = scaledTemperature(options.temperature);
   const words = new Uint32Array(20);
-  words.set([p.rows, options.vocab, options.k, p.rows > 1 ? options.rowStride : 0, p.firstLogit, p.parts, p.firstPart]);
-  words.set([p.partsHere, p.partLength, p.tiles, tileStep(p.tiles), p.capacity, p.sortSize], 7);
-  words.set([p.firstResult, p.firstLogSumExp], 13);
-  new Float32Array(words.buffer).set([scale, log2eByTemperature, high, low], 15);
+  const stride = p.rows > 1 ? options.rowStride : 0;
+  words.set([p.rows, options.vocab, options.k, stride, p.firstLogit, p.vectors, p.parts, p.firstPart, p.partsHere]);
+  words.set([p.partLength, p.tiles, tileStep(p.tiles), p.capacity, p.sortSize, p.firstResult, p.firstLogSumExp], 9);
+  new Float32Array(words.buffer).set([scale, log2eByTemperature, high, low], 16);
   return words;
 }
 

@@ -1,6 +1,6 @@
-/** Records a plan into a command encoder: bind groups and dispatches. */
+/** Records dispatches into a compute pass: bind groups and the buffers behind them. */
 import type { Arena, ParamsCache } from "./buffers.js";
-import { Binding, type Pipeline } from "./pipelines.js";
+import { Binding, type BindingName, type Pipeline } from "./pipelines.js";
 import type { Dispatch, Plan, Range } from "./plan.js";
 
 /** A part of a buffer that stands for the whole: positions of the plan count from its offset. */
@@ -16,55 +16,49 @@ export interface CallBuffers {
   logSumExp: BufferSlice;
 }
 
-export interface Resources {
-  device: GPUDevice;
+export interface Memory {
   scratch: Arena;
   params: ParamsCache;
 }
 
-/** Records dispatches of a plan in one compute pass. */
-export function record(
-  encoder: GPUCommandEncoder,
-  plan: Plan,
-  dispatches: readonly Dispatch[],
-  pipelineOf: (dispatch: Dispatch) => Pipeline,
-  buffers: CallBuffers,
-  resources: Resources,
-  timestampWrites?: GPUComputePassTimestampWrites,
-): void {
-  const pass = encoder.beginComputePass({ label: "fused-topk", ...(timestampWrites && { timestampWrites }) });
-  for (const dispatch of dispatches) {
-    const pipeline = pipelineOf(dispatch);
-    pass.setPipeline(pipeline.pipeline);
-    pass.setBindGroup(0, bindGroup(plan, dispatch, pipeline, buffers, resources));
-    pass.dispatchWorkgroups(dispatch.workgroups);
-  }
-  pass.end();
+export type BindingResources = Partial<Record<BindingName, () => GPUBufferBinding>>;
+
+/** What each binding of a dispatch is bound to. */
+export function resourcesOf(plan: Plan, dispatch: Dispatch, buffers: CallBuffers, memory: Memory): BindingResources {
+  const { scratch, params } = memory;
+  const sized = (role: string, size: number) => ({ buffer: scratch.get(role, size), size });
+  return {
+    params: () => ({ buffer: params.get(dispatch.params) }),
+    // Params.vectors is 0 for logits shorter than a vector; then this binding only has to exist.
+    logits: () => (dispatch.logits!.length < 16 ? sized("no vector", 16) : slice(buffers.logits, dispatch.logits!)),
+    logitWords: () => slice(buffers.logits, dispatch.logits!),
+    slabs: () => sized("slabs", plan.slabBytes),
+    partStates: () => sized("part states", plan.partStateBytes),
+    partTop: () => sized("part top", plan.partTopBytes),
+    probs: () => slice(buffers.probs, dispatch.results),
+    indices: () => slice(buffers.indices, dispatch.results),
+    logSumExp: () => slice(buffers.logSumExp, dispatch.logSumExp),
+  };
 }
 
-function bindGroup(
-  plan: Plan,
-  dispatch: Dispatch,
-  { layout, bindings }: Pipeline,
-  { logits, probs, indices, logSumExp }: CallBuffers,
-  { device, scratch, params }: Resources,
-): GPUBindGroup {
-  const resource = {
-    params: () => ({ buffer: params.get(dispatch.params) }),
-    logits: () => slice(logits, dispatch.logits!),
-    logitWords: () => slice(logits, dispatch.logits!),
-    slabs: () => ({ buffer: scratch.get("slabs", plan.slabBytes), size: plan.slabBytes }),
-    partStates: () => ({ buffer: scratch.get("part states", plan.partStateBytes), size: plan.partStateBytes }),
-    partTop: () => ({ buffer: scratch.get("part top", plan.partTopBytes), size: plan.partTopBytes }),
-    probs: () => slice(probs, dispatch.results),
-    indices: () => slice(indices, dispatch.results),
-    logSumExp: () => slice(logSumExp, dispatch.logSumExp),
-  };
-  return device.createBindGroup({
-    label: `fused-topk ${dispatch.entry}`,
-    layout,
-    entries: bindings.map((name) => ({ binding: Binding[name], resource: resource[name]() })),
-  });
+/** Records one dispatch. */
+export function recordDispatch(
+  device: GPUDevice,
+  pass: GPUComputePassEncoder,
+  { pipeline, layout, bindings }: Pipeline,
+  workgroups: number,
+  resources: BindingResources,
+): void {
+  pass.setPipeline(pipeline);
+  pass.setBindGroup(
+    0,
+    device.createBindGroup({
+      label: pipeline.label,
+      layout,
+      entries: bindings.map((name) => ({ binding: Binding[name], resource: resources[name]!() })),
+    }),
+  );
+  pass.dispatchWorkgroups(workgroups);
 }
 
 function slice({ buffer, offset }: BufferSlice, range: Range): GPUBufferBinding {

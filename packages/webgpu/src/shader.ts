@@ -1,6 +1,6 @@
 /** Assembles the WGSL of a kernel: a header of constants, then the files of kernels/webgpu. */
 import type { DType } from "@fused-topk/core";
-import { wgsl } from "./generated/wgsl.js";
+import * as wgsl from "./generated/wgsl.js";
 
 /** What is compiled into a kernel. Two calls with the same kernel share their pipelines. */
 export interface Kernel {
@@ -12,8 +12,6 @@ export interface Kernel {
   /** Candidates that workgroup memory holds; 0 when the candidate buffer lives in storage. */
   capacity: number;
 }
-
-export type EntryPoint = "scan_rows" | "scan_parts" | "merge_parts";
 
 /** 16-byte loads an invocation has in flight: LOADS in logits.wgsl. */
 export const LOADS = 4;
