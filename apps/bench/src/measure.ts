@@ -44,10 +44,10 @@ const MOST_SETS = 1024;
 const MOST_HOST_BYTES = 2 ** 30;
 
 /**
- * Measures the variants one after another; what a device cannot do, for want of memory or because K is too large, is
- * skipped with its reason.
+ * Measures the variants one after another. One that throws is skipped with the reason, and stops no other; it is a fault
+ * unless the device cannot do it, for want of memory or because K is too large.
  *
- * @param onVariant called before each variant; throws to stop.
+ * @param onVariant called before each variant.
  */
 export async function measureScenario(
   device: MeasuredDevice,
@@ -65,9 +65,8 @@ export async function measureScenario(
       const measurement = await measured(device, input, effort, variant as Variant, path);
       outcome.measurements.push(record(device, input, variant, measurement));
     } catch (error) {
-      const reason = unableReason(error);
-      if (reason === undefined) throw error;
-      outcome.skipped.push({ ...scenario, backend: device.backend, variant, reason });
+      const reason = error instanceof Error ? error.message : String(error);
+      outcome.skipped.push({ ...scenario, backend: device.backend, variant, reason, fault: !isUnable(error) });
     }
   }
   setRatios(outcome.measurements);
@@ -172,11 +171,10 @@ function setRatios(measurements: MeasurementRecord[]): void {
   }
 }
 
-/** Why a device cannot take a scenario, in the words of its error; undefined where the error is a fault. */
-function unableReason(error: unknown): string | undefined {
+/** Whether the error says that the device cannot take the scenario; an array too large for the engine is a RangeError. */
+function isUnable(error: unknown): boolean {
   const unable = ["ERR_OUT_OF_MEMORY", "ERR_INVALID_ARGUMENT"];
-  if (error instanceof RangeError) return error.message; // an array too large for the engine
-  return error instanceof FusedTopKError && unable.includes(error.code) ? error.message : undefined;
+  return error instanceof RangeError || (error instanceof FusedTopKError && unable.includes(error.code));
 }
 
 function rounded(value: number): number {

@@ -1,6 +1,13 @@
 /** A result file as tables: for the terminal and, by the same functions, for the documents. No Node here. */
 import { formatBytes, formatCount, formatError, formatRatio, formatTime } from "./format.js";
-import type { DeviceRecord, HostRecord, MeasurementRecord, ResultFile, ScenarioRecord } from "./schema.js";
+import type {
+  DeviceRecord,
+  HostRecord,
+  MeasurementRecord,
+  ResultFile,
+  ScenarioRecord,
+  SkippedRecord,
+} from "./schema.js";
 import { scalingAxes } from "./shapes.js";
 import { drawText, figures, type Table, words } from "./table.js";
 
@@ -145,6 +152,14 @@ export function drawChecks(measurements: readonly MeasurementRecord[]): string {
     );
   }
   return lines.join("\n");
+}
+
+/** A line for each thing that could not be measured. */
+export function drawSkipped(skipped: readonly SkippedRecord[]): string[] {
+  return skipped.map((s) => {
+    const what = `${s.backend} ${s.variant} on ${scenarioTitle(s)}`;
+    return s.fault ? `FAILED: ${what}: ${s.reason}` : `Not measured: ${what}: ${s.reason}`;
+  });
 }
 
 function indicesCell({ check }: MeasurementRecord): string {

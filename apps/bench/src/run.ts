@@ -8,7 +8,15 @@ import { makeInput, readLogits } from "./input.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
 import { type Effort, type MeasuredDevice, measureScenario } from "./measure.js";
 import { Progress } from "./progress.js";
-import { describeMachine, drawChecks, drawMeasurements, groupBy, legend, scenarioTitle } from "./report.js";
+import {
+  describeMachine,
+  drawChecks,
+  drawMeasurements,
+  drawSkipped,
+  groupBy,
+  legend,
+  scenarioTitle,
+} from "./report.js";
 import { type DeviceKind, type ResultFile, SCHEMA_VERSION, type ScenarioRecord } from "./schema.js";
 import { planScenarios, scalingAxes } from "./shapes.js";
 
@@ -19,7 +27,7 @@ const thorough: Readonly<Record<DeviceKind, Effort>> = {
 };
 const quick: Effort = { budget: 60, repeats: 5 };
 
-/** @returns the exit status: 1 when a result was wrong, or a backend that was asked for is missing. */
+/** @returns the exit status: 1 when a result was wrong, a measurement failed, or a backend that was asked for is missing. */
 export async function run(options: Options, argv: readonly string[]): Promise<number> {
   const file = await readLogits(options);
   const { shapes, k, dtypes, data } = options;
@@ -75,14 +83,14 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
     print(`\n${drawMeasurements(result.measurements.slice(before))}`);
   }
 
-  for (const s of result.skipped) print(`\nNot measured: ${s.backend} ${s.variant}, ${scenarioTitle(s)}: ${s.reason}`);
-  print(`\n${drawChecks(result.measurements)}`);
+  print(`\n${[...drawSkipped(result.skipped), drawChecks(result.measurements)].join("\n")}`);
   if (options.json !== undefined) {
     await writeFile(options.json, `${JSON.stringify(result, null, 1)}\n`);
     print(`\nWrote ${options.json}`);
   }
   for (const { backendInstance, meter } of devices) await Promise.all([backendInstance.dispose(), meter.dispose()]);
-  return result.measurements.some(({ check }) => check?.passed === false) ? 1 : 0;
+  const isWrong = result.measurements.some(({ check }) => check?.passed === false);
+  return isWrong || result.skipped.some(({ fault }) => fault) ? 1 : 0;
 }
 
 async function openDevice(device: Device): Promise<MeasuredDevice> {

@@ -113,6 +113,8 @@ export interface SkippedRecord extends ScenarioRecord {
   backend: BackendName;
   variant: MeasuredVariant;
   reason: string;
+  /** It should have worked. Otherwise the device cannot do it, for want of memory or because K is too large. */
+  fault: boolean;
 }
 
 /**
@@ -228,7 +230,9 @@ const resultFile = shape<ResultFile>({
       ),
     }),
   ),
-  skipped: list(shape<SkippedRecord>({ ...scenarioFields, backend: backendName, variant: variantName, reason: text })),
+  skipped: list(
+    shape<SkippedRecord>({ ...scenarioFields, backend: backendName, variant: variantName, reason: text, fault: flag }),
+  ),
 });
 
 function require(holds: boolean, expected: string, received: unknown, path: string): void {

@@ -61,6 +61,7 @@ export function resultFile(): ResultFile {
         backend: "webgpu",
         variant: "fused",
         reason: "Out of memory.",
+        fault: false,
       },
     ],
   };
