@@ -59,7 +59,8 @@ export function parseNpy(bytes: Uint8Array, name: string, dtype?: DType): Logits
       "Copy the file again.",
     );
   }
-  const data = bytes.slice(dataStart).buffer; // a copy, which is aligned
+  // A copy, which is aligned. A Buffer of Node is a Uint8Array whose own slice would be a view.
+  const data = new Uint8Array(bytes.subarray(dataStart)).buffer;
   return {
     rows: rows!,
     vocab: vocab!,

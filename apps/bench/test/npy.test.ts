@@ -1,4 +1,5 @@
 import { readFileSync } from "node:fs";
+import { softmaxTopKReference } from "@fused-topk/core";
 import { describe, expect, it } from "vitest";
 import { parseNpy } from "../src/npy.js";
 import { UsageError } from "../src/usage-error.js";
@@ -57,10 +58,25 @@ describe("a .npy file", () => {
     expect([...parseNpy(shifted.subarray(1), "a.npy").logits]).toEqual([1, 2, 3, 4, 5, 6]);
   });
 
+  it("is read from a Buffer of Node, whose slice is a view", () => {
+    expect([...parseNpy(Buffer.from(npy({})), "a.npy").logits]).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
   it("of the sample holds real logits", () => {
     const file = readFileSync(new URL("../data/tiny-code-lm.npy", import.meta.url));
-    const { rows, vocab, dtype } = parseNpy(file, "tiny-code-lm.npy");
-    expect({ rows, vocab, dtype }).toEqual({ rows: 8, vocab: 50257, dtype: "f16" });
+    const { rows, vocab, dtype, logits } = parseNpy(file, "tiny-code-lm.npy");
+    expect({ rows, vocab, dtype, length: logits.length }).toEqual({
+      rows: 8,
+      vocab: 50257,
+      dtype: "f16",
+      length: 8 * 50257,
+    });
+    // What a program model wrote: nearly all of the probability lies on a few tokens, in every row.
+    const { probs } = softmaxTopKReference(logits, { rows, vocab, k: 50, dtype });
+    for (let r = 0; r < rows; r++) {
+      const mass = probs.subarray(r * 50, (r + 1) * 50).reduce((a, b) => a + b, 0);
+      expect(mass).toBeGreaterThan(0.75);
+    }
     expect(file.length).toBeLessThan(1e6);
   });
 });
