@@ -85,7 +85,7 @@ export interface MeasurementRecord extends ScenarioRecord {
   p90: number;
   /** Bytes of logits over the median, in GB/s. */
   gigabytesPerSecond: number;
-  /** The median over that of `read-floor` on the same device in the same run. */
+  /** The median over that of `read-floor` on the same device in the same run; none for `end-to-end`. */
   floorRatio?: number;
   /** The median of `unfused` on the same device in the same run over this one: how many times faster this is. */
   unfusedRatio?: number;

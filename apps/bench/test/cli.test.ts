@@ -50,6 +50,38 @@ describe("run", () => {
     expect(stderr).not.toContain("\x1b");
   });
 
+  it("measures and checks WebGPU on an adapter that is named for what it is", async () => {
+    const json = join(folder, "webgpu.json");
+    const { status, stdout, stderr } = await bench([
+      "--backend",
+      "webgpu",
+      "--quick",
+      "--shapes",
+      "2x5000:7",
+      "--dtype",
+      "f32,bf16",
+      "--json",
+      json,
+    ]);
+    expect(status, stdout + stderr).toBe(0);
+    const { devices, measurements, skipped } = parseResultFile(JSON.parse(readFileSync(json, "utf8")));
+    expect(skipped).toEqual([]);
+    for (const variant of ["fused", "unfused", "three-pass", "end-to-end"]) {
+      const checks = measurements.filter((m) => m.variant === variant).map(({ check }) => check);
+      expect(checks, variant).toMatchObject([
+        { rows: 2, passed: true },
+        { rows: 2, passed: true },
+      ]);
+    }
+    const [device] = devices;
+    expect(device!.details.driver).not.toBe("");
+    if (/swiftshader|llvmpipe/i.test(device!.details.driver!)) {
+      expect(device).toMatchObject({ kind: "software", name: expect.stringContaining("software adapter") });
+      expect(stdout).toContain("webgpu (software)");
+      expect(stdout).toContain("its times say nothing about a GPU");
+    }
+  });
+
   it("measures a file of the user's", async () => {
     const header = `${"{'descr': '<u2', 'fortran_order': False, 'shape': (1, 4), }".padEnd(117)}\n`;
     const input = join(folder, "mine.npy");
@@ -115,6 +147,7 @@ describe("doctor", () => {
     expect(stdout).toMatch(/^cuda: (found|not here \(ERR_BACKEND_UNAVAILABLE\)\n {2}\S+)/m);
     expect(stdout).toMatch(/^webgpu: found\n {2}device +\S+/m);
     if (stdout.includes("swiftshader")) expect(stdout).toContain("software: it runs on the CPU");
+    expect(stdout).toMatch(/^ {2}paths +\S+/m);
   });
 
   it("fails when a backend that was asked for is missing", async () => {
