@@ -33,6 +33,14 @@ const library: Library<Entry> = {
   bindings: (kernel, entry) => (entry === "softmax_rows" ? bindings[entry] : withSlabs(kernel, bindings[entry])),
 };
 
+const floorText = (kernel: Kernel, reads: number) =>
+  [header(kernel), `const READS = ${reads}u;`, wgsl.params, wgsl.baseline_read_floor].join("\n");
+
+/** All that is compiled for a kernel beside the fused one. */
+export function baselineTexts(kernel: Kernel): string[] {
+  return [library.text(kernel), ...floorShapes.map(({ reads }) => floorText(kernel, reads))];
+}
+
 /** Invocations a workgroup and 16-byte reads an invocation, of which the fastest is the floor. */
 const floorShapes = [
   { workgroupSize: 256, reads: 4 },
@@ -53,8 +61,7 @@ export class Baselines {
     this.#floors = floorShapes.map(
       ({ reads }) =>
         new Pipelines(device, {
-          text: (kernel: Kernel) =>
-            [header(kernel), `const READS = ${reads}u;`, wgsl.params, wgsl.baseline_read_floor].join("\n"),
+          text: (kernel) => floorText(kernel, reads),
           bindings: () => ["params", "logits", "probs"],
         }),
     );

@@ -1,0 +1,11 @@
+import { defineConfig } from "vitest/config";
+
+export default defineConfig({
+  test: {
+    include: ["test/**/*.test.ts"],
+    globalSetup: "@fused-topk/conformance/vitest-setup",
+    testTimeout: 60_000,
+    // Dawn keeps a worker alive while its instances are reachable.
+    teardownTimeout: 2_000,
+  },
+});
