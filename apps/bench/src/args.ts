@@ -2,7 +2,7 @@
 import { parseArgs } from "node:util";
 import type { BackendName, DType } from "@fused-topk/core";
 import { type DataKind, dataKinds } from "./data.js";
-import { checkShapeName, shapeGroups } from "./shapes.js";
+import { checkShapeName, groupSets, shapeGroups } from "./shapes.js";
 import { UsageError } from "./usage-error.js";
 
 export const commands = ["run", "verify", "doctor"] as const;
@@ -48,6 +48,9 @@ Options
   --shapes A,B      ROWSxVOCAB, ROWSxVOCAB:K, or a group:
 ${Object.entries(shapeGroups)
   .map(([name, { summary }]) => `                      ${name.padEnd(14)} ${summary}`)
+  .join("\n")}
+${Object.entries(groupSets)
+  .map(([name, members]) => `                      ${name.padEnd(14)} ${members.join(", ")}`)
   .join("\n")}
   --k A,B           how many of the best; at most the vocab counts
   --dtype A,B       of ${dtypeNames.join(", ")}

@@ -17,7 +17,7 @@ import {
   legend,
   scenarioTitle,
 } from "./report.js";
-import { type DeviceKind, type ResultFile, SCHEMA_VERSION, type ScenarioRecord } from "./schema.js";
+import { type DeviceKind, formatResultFile, type ResultFile, SCHEMA_VERSION, type ScenarioRecord } from "./schema.js";
 import { planScenarios, scalingAxes } from "./shapes.js";
 
 const thorough: Readonly<Record<DeviceKind, Effort>> = {
@@ -85,7 +85,7 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
 
   print(`\n${[...drawSkipped(result.skipped), drawChecks(result.measurements)].join("\n")}`);
   if (options.json !== undefined) {
-    await writeFile(options.json, `${JSON.stringify(result, null, 1)}\n`);
+    await writeFile(options.json, formatResultFile(result));
     print(`\nWrote ${options.json}`);
   }
   for (const { backendInstance, meter } of devices) await Promise.all([backendInstance.dispose(), meter.dispose()]);

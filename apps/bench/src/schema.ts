@@ -134,6 +134,12 @@ export function parseResultFile(value: unknown, name = "result file"): ResultFil
   return value as ResultFile;
 }
 
+/** The text of a result file: a field a line, but the samples of a measurement on one. */
+export function formatResultFile(file: ResultFile): string {
+  const text = JSON.stringify(file, null, 1);
+  return `${text.replace(/\[\s+([\d.,\s]+?)\s+\]/g, (_, list: string) => `[${list.replace(/\s+/g, " ")}]`)}\n`;
+}
+
 type Check = (value: unknown, path: string) => void;
 
 const text: Check = (value, path) => require(typeof value === "string", "a string", value, path);

@@ -79,6 +79,12 @@ export const scalingAxes: Readonly<Record<string, keyof Shape>> = {
   "scaling-k": "k",
 };
 
+/** Names for several groups at once. */
+export const groupSets: Readonly<Record<string, readonly string[]>> = {
+  scaling: Object.keys(scalingAxes),
+  targets: Object.keys(shapeGroups).filter((name) => !(name in scalingAxes)),
+};
+
 /** What was asked for; a default fills what was not. */
 export interface Plan {
   /** Names of groups and shapes such as `64x128256` or `64x128256:50`. */
@@ -105,7 +111,7 @@ export function planScenarios(plan: Plan, device: DeviceKind): ScenarioRecord[] 
   const kinds: readonly string[] = plan.data ?? (plan.inputOnly ? [input.name] : ["random"]);
 
   if (plan.shapes !== undefined) {
-    for (const { group, sizes } of plan.shapes.map((name) => parseShape(name, device))) {
+    for (const { group, sizes } of plan.shapes.flatMap((name) => parseShapes(name, device))) {
       for (const size of sizes) {
         for (const data of kinds) {
           if (data === input.name && size.vocab !== input.vocab) {
@@ -143,24 +149,25 @@ export function planScenarios(plan: Plan, device: DeviceKind): ScenarioRecord[] 
 
 /** Checks the name of a group or a shape without planning anything. */
 export function checkShapeName(name: string): void {
-  parseShape(name, "gpu");
+  parseShapes(name, "gpu");
 }
 
-function parseShape(name: string, device: DeviceKind): { group: string; sizes: readonly Shape[] } {
+function parseShapes(name: string, device: DeviceKind): { group: string; sizes: readonly Shape[] }[] {
+  if (Object.hasOwn(groupSets, name)) return groupSets[name]!.flatMap((member) => parseShapes(member, device));
   const group = Object.hasOwn(shapeGroups, name) ? shapeGroups[name] : undefined;
-  if (group !== undefined) return { group: name, sizes: sizesOf(group, device) };
+  if (group !== undefined) return [{ group: name, sizes: sizesOf(group, device) }];
   const match = /^(\d+)x(\d+)(?::(\d+))?$/.exec(name);
   const [rows, vocab, k] = match === null ? [] : match.slice(1).map((digits) => Number(digits ?? DEFAULT_K));
   if (!rows || !vocab || !k || !Number.isSafeInteger(rows * vocab)) {
     throw new UsageError(
-      `Expected ROWSxVOCAB, ROWSxVOCAB:K or one of ${Object.keys(shapeGroups).join(", ")} for --shapes but received "${name}". ` +
+      `Expected ROWSxVOCAB, ROWSxVOCAB:K or one of ${[...Object.keys(shapeGroups), ...Object.keys(groupSets)].join(", ")} for --shapes but received "${name}". ` +
         "Write for instance --shapes 64x128256,1024x50257:256.",
     );
   }
   if (match?.[3] !== undefined && k > vocab) {
     throw new UsageError(`Expected K of at most ${vocab} for --shapes ${name} but received ${k}. Lower it.`);
   }
-  return { group: "custom", sizes: [shape(rows, vocab, k)] };
+  return [{ group: "custom", sizes: [shape(rows, vocab, k)] }];
 }
 
 function sizesOf(group: ShapeGroup, device: DeviceKind): readonly Shape[] {

@@ -20,7 +20,8 @@ const TWO_CORES = "two-cores.json";
 type Keep = (m: MeasurementRecord) => boolean;
 
 const scaling: Keep = ({ group }) => group.startsWith("scaling-");
-const anchor: Keep = ({ rows, vocab, k, data }) => rows === 1024 && vocab === 50257 && k === 256 && data === "random";
+/** The shape that the analysis counts. */
+const counted: Keep = ({ rows, vocab, k, data }) => rows === 1024 && vocab === 50257 && k === 256 && data === "random";
 
 /** The tables by name. */
 const definitions: Readonly<Record<string, () => Promise<string>>> = {
@@ -28,8 +29,8 @@ const definitions: Readonly<Record<string, () => Promise<string>>> = {
     const keep: Keep = (m) => !scaling(m);
     return `${fromFile(H200, keep, summaryTable)}\n\n${fromFile(TWO_CORES, keep, summaryTable)}`;
   },
-  analysis: async () => fromFile(H200, anchor, scenarioTable),
-  exp: async () => fromFile(H200, (m) => anchor(m) && ["fused", "read-floor"].includes(m.variant), scenarioTable),
+  analysis: async () => fromFile(H200, (m) => counted(m) && m.dtype === "f32", scenarioTable),
+  exp: async () => fromFile(H200, counted, summaryTable),
   "short-lists": async () => {
     const { logits, rows, vocab, dtype } = parseNpy(readFileSync(sample), "tiny-code-lm.npy");
     const kinds = [...syntheticRows(vocab, 256, 1), { name: "real logits", logits, rows, vocab, dtype }];

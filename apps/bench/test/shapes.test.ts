@@ -48,6 +48,11 @@ describe("a plan", () => {
     expect(() => titles({ inputOnly: true, shapes: ["64x128256"] })).toThrow("mine.npy has 50257");
   });
 
+  it("takes names for several groups at once", () => {
+    expect(titles({ shapes: ["scaling"] })).toEqual(titles({ shapes: ["scaling-vocab", "scaling-rows", "scaling-k"] }));
+    expect(titles({ shapes: ["targets"] })).toContain("64x128256:4096 f32 random");
+  });
+
   it("holds no scenario twice", () => {
     expect(titles({ shapes: ["decode", "1x128256", "1x128256:50"] })).toHaveLength(5);
   });
