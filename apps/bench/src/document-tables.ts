@@ -10,7 +10,7 @@ export function sourceLine(file: ResultFile, link: string, measurements: readonl
     .filter(({ backend }) => measurements.some((m) => m.backend === backend))
     .map((device) => `${device.backend}: ${describeDevice(device)}`);
   const name = link.slice(link.lastIndexOf("/") + 1);
-  return `<sub>${[...devices, file.host.cpu, file.date.slice(0, 10), `[${name}](${link})`].join(" · ")}</sub>`;
+  return `<sub>${[...devices, `host: ${file.host.cpu}, ${file.host.cores} cores`, file.date.slice(0, 10), `[${name}](${link})`].join(" · ")}</sub>`;
 }
 
 /** A line a shape and backend: the fused kernel between the read floor and what it replaces. */

@@ -14,7 +14,7 @@ export class Progress {
   update(step: string, detail = ""): void {
     if (this.#stream.isTTY) {
       const line = detail === "" ? step : `${step}  ${detail}`;
-      this.#stream.write(`\r\x1b[2K${line.slice(0, (this.#stream.columns ?? 80) - 1)}`);
+      this.#stream.write(`\r\x1b[2K${line.slice(0, (this.#stream.columns || 80) - 1)}`);
       this.#shown = true;
     } else if (step !== this.#lastStep) {
       this.#stream.write(`${step}\n`);

@@ -13,6 +13,7 @@ import { drawText, figures, type Table, words } from "./table.js";
 
 /** What the columns mean, in one line each. */
 export const legend = [
+  "spread     half the distance from the 10th to the 90th percentile; the time is the median",
   "x floor    times longer than only reading the same logits once, on this device in this run; 1.00 is the limit",
   "x faster   times faster than unfused: softmax written to memory, then top-K over it",
   "written    bytes a call writes to memory: results and intermediates",
@@ -59,7 +60,7 @@ export function scenarioTable(measurements: readonly MeasurementRecord[]): Table
       words("backend"),
       words("variant"),
       figures("time a call"),
-      figures("p10 to p90"),
+      figures("spread"),
       figures("x floor"),
       figures("x faster"),
       figures("GB/s"),
@@ -71,7 +72,7 @@ export function scenarioTable(measurements: readonly MeasurementRecord[]): Table
       backendLabel(m),
       m.variant,
       formatTime(m.median),
-      m.samples.length === 1 ? "one sample" : `${formatTime(m.p10)} to ${formatTime(m.p90)}`,
+      m.samples.length === 1 ? "one call" : `${Math.round((50 * (m.p90 - m.p10)) / m.median)} %`,
       m.floorRatio === undefined ? "" : formatRatio(m.floorRatio),
       m.unfusedRatio === undefined || m.variant === "read-floor" ? "" : formatRatio(m.unfusedRatio),
       formatRatio(m.gigabytesPerSecond),

@@ -21,7 +21,7 @@ export function drawText({ columns, rows }: Table): string {
     const padded = cells.map((cell, c) =>
       columns[c]!.align === "right" ? cell.padStart(widths[c]!) : cell.padEnd(widths[c]!),
     );
-    return `  ${padded.join("   ").trimEnd()}`;
+    return `  ${padded.join("  ").trimEnd()}`;
   };
   return [draw(columns.map(({ head }) => head)), ...rows.map(draw)].join("\n");
 }
