@@ -7,6 +7,8 @@
 
 #include <cstdint>
 
+#include "logits.cuh"
+
 namespace fused_topk {
 
 __device__ __forceinline__ uint32_t cta_rank() {
@@ -21,9 +23,6 @@ __device__ __forceinline__ void cluster_arrive() {
 }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
-__device__ __forceinline__ uint32_t shared_address(const void* shared) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-}
 // Where the CTA of rank `cta` has what this one has at `shared`.
 __device__ __forceinline__ uint32_t address_in(uint32_t cta, const void* shared) {
   uint32_t address;

@@ -35,16 +35,16 @@ constexpr int kCtas = 16;  // a cluster, which has one row
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
 constexpr uint32_t kMaxK = 256;
-constexpr uint32_t kListLength = 256;     // survivors that a CTA can send
-constexpr uint32_t kMaxSurvivors = 1024;  // of a row, that are ranked without narrowing
-constexpr uint32_t kEnough = 48;          // logits of a CTA that may reach its new bound, in place of K / 16
+constexpr uint32_t kListLength = kMaxK + 8;  // survivors that a CTA can send: K, and ties within one vector
+constexpr uint32_t kMaxSurvivors = 1024;     // of a row, that are ranked without narrowing
+constexpr uint32_t kEnough = 48;             // logits of a CTA that may reach its new bound, in place of K / 16
 constexpr int kDigitBits = 9;
 constexpr int kDigits = 1 << kDigitBits;
 constexpr uint32_t kLineVectors = 8;     // 16-byte vectors in a line
 constexpr uint32_t kSectorBytes = 32;    // what memory delivers at least: vectors are counted from such a boundary
 constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on has an ulp of 64 or more
 static_assert(kDigits == kThreads, "a thread has a digit");
-static_assert(kMaxK <= kListLength && kMaxK <= 32 * kCtas, "the K best may be in one CTA; a bound needs K slots");
+static_assert(kMaxK <= 32 * kCtas, "a bound needs K slots");
 
 struct Shared {
   // Sent by all CTAs, at the place of the sender.
@@ -134,7 +134,7 @@ struct Decode {
       v[j] = make_uint4(kMasked, kMasked, kMasked, kMasked);
       if (first_index(j) < whole_below) v[j] = load_vector(vectors + j * kStride);
     }
-    if (lead % D::kPerVector == 0 && vocab % D::kPerVector == 0) return;
+    if (__builtin_expect(lead % D::kPerVector == 0 && vocab % D::kPerVector == 0, 1)) return;
 #pragma unroll
     for (int j = 0; j < kVectors; j++) {
       const uint32_t first = first_index(j);
@@ -210,6 +210,7 @@ struct Decode {
     const uint32_t highest = warp_max(slot);
     uint32_t bound = highest;
     if (rank <= 8) {  // strike out the largest rank - 1 times
+#pragma unroll 1
       for (uint32_t i = 1; i < rank; i++) {
         const uint32_t holders = __ballot_sync(kFullWarp, slot == bound);
         if (lane() == __ffs(holders) - 1) slot = 0;
@@ -259,80 +260,119 @@ struct Decode {
       mailbox.announce(to, sent * sizeof(Candidate) + (1 + kWarps) * sizeof(uint32_t));
       mailbox.send(to, &shared.lengths[cta], length);
     }
+#pragma unroll 1
     for (uint32_t i = lane(); i < sent; i += 32) mailbox.send(to, &shared.lists[cta][i], shared.list[i]);
     if (lane() < kWarps) {
       mailbox.send(to, &shared.sums[cta * kWarps + lane()], __float_as_uint(shared.warp_sums[lane()]));
     }
   }
 
-  // Calls f(i, key, index) for each logit i of the thread that is in the row.
+  // A key without the low bits that all logits of the dtype have alike.
+  static constexpr int kLowBits = std::is_same_v<D, F32> ? 0 : std::is_same_v<D, F16> ? 13 : 16;
+  // The place of a vector in the row, highest first; log2 of how many there are.
+  static constexpr int kPlaceBits = 13 + (kVectors >= 2) + (kVectors >= 4) + (kVectors >= 8);
+  static_assert(kVectors * kStride == 1 << kPlaceBits, "places are bits");
+  __device__ __forceinline__ uint32_t place_of(uint32_t j) const {
+    return (1u << kPlaceBits) - 1 - (first_vector() + j * kStride);
+  }
+
+  // Calls f(j, valid, keys) for each vector j of the thread; a bit of `valid` for each logit that is in the row.
   template <class F>
-  __device__ __forceinline__ void each_logit(F f) const {
+  __device__ __forceinline__ void each_vector(F f) const {
 #pragma unroll 1
     for (uint32_t j = 0; j < kVectors; j++) {
       uint4 vector = v[0];
 #pragma unroll
       for (int other = 1; other < kVectors; other++) vector = j == other ? v[other] : vector;
       const uint32_t first = first_index(j);
+      uint32_t valid = 0, keys[D::kPerVector];
 #pragma unroll
       for (int i = 0; i < D::kPerVector; i++) {
-        const uint32_t index = first + i;
-        if (index < problem.vocab) f(j * D::kPerVector + i, order_key(element<D>(vector, i)), index);
+        keys[i] = order_key(element<D>(vector, i)) >> kLowBits;
+        valid |= first + i < problem.vocab ? 1u << i : 0u;
       }
+      f(j, valid, keys);
     }
   }
 
-  // A candidate that at least `need` and at most `limit` >= need logits of this CTA reach, or the least one where the
-  // CTA has fewer. Radix select on the key, from `lowest` to `highest`, then on the index. The histogram is clear
-  // before and after.
-  __device__ __forceinline__ Candidate select(uint32_t need, uint32_t limit, uint32_t lowest, uint32_t highest) const {
-    const int index_bits = 32 - __clz(problem.vocab - 1);
-    const uint32_t last_place = 0u - (1u << index_bits);  // of ~index
-    bool by_index = false;
-    int end = 32 - __clz(highest - lowest);  // one past the highest bit not yet decided
-    uint32_t key_edge = lowest, place_edge = 0;
-    uint32_t above = 0, reaching = 0xFFFFFFFFu;
-    while (reaching > limit) {
+  // A bit for each logit of the thread whose key is `key`, or over it where `over`, and whose place is at least `place`
+  // where it is `key`.
+  __device__ __forceinline__ uint32_t reaching(uint32_t key, uint32_t place, bool over) const {
+    uint32_t chosen = 0;
+    each_vector([&](uint32_t j, uint32_t valid, const uint32_t(&keys)[D::kPerVector]) {
+      const uint32_t least = place_of(j) >= place ? key : key + 1;
+      uint32_t these = 0;
+#pragma unroll
+      for (int i = 0; i < D::kPerVector; i++) these |= keys[i] >= least && (over || keys[i] == key) ? 1u << i : 0u;
+      chosen |= (these & valid) << j * D::kPerVector;
+    });
+    return chosen;
+  }
+
+  // An edge, which is key << 32 | place, that at least `need` of this CTA's logits reach and at most `limit` >= need +
+  // 7; or 0 where the CTA has fewer. Radix select on the key, between `lowest` and `highest`, then on the place. The
+  // histogram is clear before and after.
+  __device__ __forceinline__ uint64_t select(uint32_t need, uint32_t limit, uint32_t lowest, uint32_t highest) const {
+    uint32_t edge = lowest >> kLowBits, key = 0, ties = 0, above = 0, reached = 0xFFFFFFFFu;
+    int end = 32 - __clz((highest >> kLowBits) - edge);  // one past the highest bit not yet decided
+    bool by_place = false;
+    while (reached > limit) {
       if (end == 0) {
-        if (by_index) break;
-        by_index = true;
-        end = index_bits;
-        place_edge = last_place;
+        if (by_place) break;
+        by_place = true;
+        key = edge;
+        ties = reaching(key, 0, false);
+        edge = 0;
+        end = kPlaceBits;
       }
       const int begin = max(0, end - kDigitBits);
-      const uint32_t span = end == 32 ? 0xFFFFFFFFu : (1u << end) - 1;
-      uint32_t digit = 0, run = 0;  // equal digits of a thread are counted at once
-      each_logit([&](uint32_t, uint32_t key, uint32_t index) {
-        const uint32_t rest = by_index ? ~index - place_edge : key - key_edge;
-        if ((by_index ? key != key_edge || ~index < place_edge : key < key_edge) || rest > span) return;
-        if (rest >> begin != digit) {
-          if (run) atomicAdd(&shared.histogram[digit], run);
-          digit = rest >> begin;
-          run = 0;
+      const uint32_t span = 0xFFFFFFFFu >> (32 - end);
+      if (by_place) {
+#pragma unroll
+        for (int j = 0; j < kVectors; j++) {
+          const uint32_t rest = place_of(j) - edge, count = __popc(ties >> j * D::kPerVector & kVectorMask);
+          if (count && place_of(j) >= edge && rest <= span) atomicAdd(&shared.histogram[rest >> begin], count);
         }
-        run++;
-      });
-      if (run) count_run(digit, run);
+      } else {
+        each_vector([&](uint32_t, uint32_t valid, const uint32_t(&keys)[D::kPerVector]) {
+          const uint32_t digit = (keys[0] - edge) >> begin;
+          bool alike = true;
+#pragma unroll
+          for (int i = 0; i < D::kPerVector; i++) {
+            if (keys[i] < edge || keys[i] - edge > span) valid &= ~(1u << i);
+            alike &= (keys[i] - edge) >> begin == digit;
+          }
+          if (!valid) return;
+          if (alike && valid == kVectorMask) {
+            count_many(digit, D::kPerVector);
+            return;
+          }
+#pragma unroll
+          for (int i = 0; i < D::kPerVector; i++) {
+            if (valid >> i & 1) atomicAdd(&shared.histogram[(keys[i] - edge) >> begin], 1u);
+          }
+        });
+      }
       __syncthreads();
       find_digit(need - above);
-      (by_index ? place_edge : key_edge) += shared.digit << begin;
+      edge += shared.digit << begin;
       above += shared.above;
-      reaching = above + shared.in_digit;
+      reached = above + shared.in_digit;
       end = begin;
     }
-    return static_cast<Candidate>(key_edge) << 32 | place_edge;
+    return by_place ? static_cast<uint64_t>(key) << 32 | edge : static_cast<uint64_t>(edge) << 32;
   }
+  static constexpr uint32_t kVectorMask = (1u << D::kPerVector) - 1;
 
   // Adds to the histogram; in one step where all lanes that call have the same digit.
-  __device__ __forceinline__ void count_run(uint32_t digit, uint32_t run) const {
+  __device__ __forceinline__ void count_many(uint32_t digit, uint32_t count) const {
     const uint32_t callers = __activemask();
     int same;
     __match_all_sync(callers, digit, &same);
     if (!same) {
-      atomicAdd(&shared.histogram[digit], run);
-    } else {
-      const uint32_t total = __reduce_add_sync(callers, run);
-      if (lane() == __ffs(callers) - 1) atomicAdd(&shared.histogram[digit], total);
+      atomicAdd(&shared.histogram[digit], count);
+    } else if (lane() == __ffs(callers) - 1) {
+      atomicAdd(&shared.histogram[digit], count * __popc(callers));
     }
   }
 
@@ -352,15 +392,6 @@ struct Decode {
     __syncthreads();
   }
 
-  // A bit for each logit of the thread that reaches a candidate.
-  __device__ __forceinline__ uint32_t reaching(Candidate edge) const {
-    uint32_t chosen = 0;
-    each_logit([&](uint32_t i, uint32_t key, uint32_t index) {
-      if ((static_cast<Candidate>(key) << 32 | static_cast<uint32_t>(~index)) >= edge) chosen |= 1u << i;
-    });
-    return chosen;
-  }
-
   // All CTAs: a bit for each logit of the thread that may be among the K best of the row, no more of a CTA than a list
   // holds. The keys of the K best lie in [lowest, highest].
   __device__ __forceinline__ uint32_t narrow(uint32_t lowest, uint32_t highest) {
@@ -374,14 +405,14 @@ struct Decode {
     uint32_t chosen = 0, need = (problem.k + kCtas - 1) / kCtas, limit = kEnough;
 #pragma unroll 1
     while (true) {
-      Candidate edge = select(need, limit, lowest, highest);
+      uint64_t edge = select(need, limit, lowest, highest);
       if (limit == kEnough) {
         if (thread() < kCtas) shared.bound_mailbox.send(thread(), &shared.bounds[cta], edge);
         shared.bound_mailbox.wait(1);
         edge = shared.bounds[0];
         for (int from = 1; from < kCtas; from++) edge = min(edge, shared.bounds[from]);
       }
-      chosen = reaching(edge);
+      chosen = reaching(static_cast<uint32_t>(edge >> 32), static_cast<uint32_t>(edge), true);
       if (limit == kListLength || block_sum(__popc(chosen)) <= kListLength) return chosen;
       need = problem.k;
       limit = kListLength;
@@ -412,6 +443,7 @@ struct Decode {
       mine[h] = at < own ? shared.list[at] : ~Candidate{0};
       better[h] = 0;
     }
+#pragma unroll 1
     for (uint32_t place = lane() / kCtas; place < longest; place += kStep * kUnroll) {
 #pragma unroll
       for (uint32_t u = 0; u < kUnroll; u++) {
@@ -452,6 +484,12 @@ struct Decode {
     cluster_arrive();
     cluster_wait();
 
+    // The row is first used together with this 0. Since it is read here, the compiler cannot move the use, and with it
+    // the wait for the row, before the barriers.
+    const uint32_t none = shared.length;
+#pragma unroll
+    for (int j = 0; j < kVectors; j++) v[j].x |= none;
+
     const uint32_t key = order_key(max_of<D>(v));
     atomicMax(&shared.slots[lane()], key);
     const float scaled = logit_of_key(warp_max(key)) * scale.high;
@@ -468,7 +506,7 @@ struct Decode {
     const float max = highest > kKeyNegativeInfinity ? logit_of_key(highest) : 0.0f;  // of masked rows, any number
 
     // From the warp's reference to the row's maximum, which need not be a float once scaled: one rounding.
-    if (fabsf(max * scale.high) >= kCoarse && max < infinity()) {
+    if (__builtin_expect(fabsf(max * scale.high) >= kCoarse && max < infinity(), 0)) {
       sum = sum_coarse(max);
     } else if (sum != 0) {
       sum *= exp2_fast(fmaf(-max, scale.high, reference));
@@ -486,7 +524,7 @@ struct Decode {
       longest = warp_max(length);
       if (round == 1) break;
       const uint32_t total = warp_sum(lane() < kCtas ? length : 0);
-      if (bounded && longest <= kListLength && total <= kMaxSurvivors) break;
+      if (__builtin_expect(bounded && longest <= kListLength && total <= kMaxSurvivors, 1)) break;
       chosen = narrow(bounded ? bound : 0, highest);
     }
 
