@@ -37,7 +37,8 @@ constexpr int kWarps = kThreads / 32;
 constexpr uint32_t kMaxK = 256;
 constexpr uint32_t kListLength = kMaxK + 8;  // survivors that a CTA can send: K, and ties within one vector
 constexpr uint32_t kMaxSurvivors = 1024;     // of a row, that are ranked without narrowing
-constexpr uint32_t kEnough = 48;             // logits of a CTA that may reach its new bound, in place of K / 16
+constexpr uint32_t kCrowded = 160;           // survivors of a CTA that are too many before narrowing
+constexpr uint32_t kEnough = 72;             // logits of a CTA that may reach its new bound, in place of K / 16
 constexpr int kDigitBits = 9;
 constexpr int kDigits = 1 << kDigitBits;
 constexpr uint32_t kLineVectors = 8;     // 16-byte vectors in a line
@@ -251,10 +252,10 @@ struct Decode {
     }
   }
 
-  // The CTA's list and sums, to all: warp w sends to CTA w.
-  __device__ __forceinline__ void send_list() {
+  // The CTA's list, if it is no longer than `longest`, and sums, to all: warp w sends to CTA w.
+  __device__ __forceinline__ void send_list(uint32_t longest) {
     static_assert(kWarps == kCtas, "a warp for each CTA");
-    const uint32_t to = warp(), length = shared.length, sent = min(length, kListLength);
+    const uint32_t to = warp(), length = shared.length, sent = length <= longest ? length : 0;
     Mailbox& mailbox = shared.list_mailbox;
     if (lane() == 0) {
       mailbox.announce(to, sent * sizeof(Candidate) + (1 + kWarps) * sizeof(uint32_t));
@@ -518,13 +519,13 @@ struct Decode {
     for (int round = 0;; round++) {
       append(chosen);
       __syncthreads();
-      send_list();
+      send_list(round == 0 ? kCrowded : kListLength);
       shared.list_mailbox.wait(round);
       length = shared.lengths[lane() % kCtas];
       longest = warp_max(length);
       if (round == 1) break;
       const uint32_t total = warp_sum(lane() < kCtas ? length : 0);
-      if (__builtin_expect(bounded && longest <= kListLength && total <= kMaxSurvivors, 1)) break;
+      if (__builtin_expect(bounded && longest <= kCrowded && total <= kMaxSurvivors, 1)) break;
       chosen = narrow(bounded ? bound : 0, highest);
     }
 

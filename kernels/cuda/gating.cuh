@@ -1,14 +1,14 @@
 // The gating kernel: many rows of a small vocabulary (at most 256), K at most 8, as a mixture of experts has them.
 //
 // Such rows are bound by instructions rather than by memory, so everything here saves those. A warp takes 32 rows, four
-// at a time with 8 lanes each. Nothing is shared between warps, and there is no barrier.
+// at a time with 8 lanes each, or 16 where tiles of 32 would leave room for too few warps. Nothing is shared between
+// warps, and there is no barrier.
 //
-// 1. Tile. The 32 rows are copied to shared memory asynchronously, and padded with -inf to a power of two. A lane
-// copies
+// 1. Tile. The rows are copied to shared memory asynchronously, and padded with -inf to a power of two. A lane copies
 //    what it will read first, so that it waits only for itself.
 // 2. Groups. Four neighbouring logits are a group. The K best logits of a row lie in the K groups with the largest
-//    maxima (ties: the lower group), because each of those groups has a logit that comes before everything in the
-//    groups left out. So only group maxima are sorted, a quarter of the row.
+//    maxima (ties: the lower group), because each of those has a logit that comes before everything in the groups left
+//    out. So only group maxima are sorted, a quarter of the row.
 // 3. Keys. A maximum and its place fit one signed 32-bit key, so a step of a sorting network is one min and one max.
 //    16-bit logits: their order in the upper half, the inverted index below. Exact. f32: the bits of (row maximum -
 //    logit), whose low bits give way to the index, all inverted. Narrow rows keep their precision that way, since the
@@ -17,6 +17,7 @@
 // 5. Merges that transpose. Lanes that differ in one bit exchange lists: one keeps the first row and sends the second,
 //    the other the reverse, and each merges what it kept with what it got. No lane works twice, and after three such
 //    steps every lane owns one row of the 32: its 8 best groups and its sum. The lists double until they are 8 long.
+//    (Of 16 rows each is owned by two lanes, which merge once more, both ways, and share step 6.)
 // 6. Finish. A lane reads the K best groups of its row again, sorts their logits in the same way, and writes K results.
 //    With f32 keys, winners are put in their exact order; where the best key left out is like that of the last winner,
 //    the warp looks at the row once more: if all logits with that key are equal, the index has decided rightly.
@@ -38,9 +39,8 @@ namespace fused_topk {
 constexpr uint32_t kGatingMaxVocab = 256;
 constexpr uint32_t kGatingMaxK = 8;
 
-constexpr int kGroup = 4;                      // logits
-constexpr int kTileRows = 32;                  // of a warp
-constexpr int kLanesPerRow = 8;                // and rows a lane sees before the merges
+constexpr int kGroup = 4;  // logits
+constexpr int kLanesPerRow = 8;
 constexpr float kGatingCoarse = 134217728.0f;  // 2^27: below it, a float reference is off by at most 4 powers of two
 
 // 1 / temperature as a sum of two floats.
@@ -284,24 +284,30 @@ struct GroupList {
   float sum;
 };
 
-// kVocab: `vocab` rounded up to 64, 128 or 256.
-template <class D, uint32_t kVocab>
+// kVocab: `vocab` rounded up to 64, 128 or 256. kRows: how many rows a lane sees before the merges: 8, or 4 where tiles
+// of 32 rows would leave too few warps on a multiprocessor.
+template <class D, uint32_t kVocab, int kRows>
 struct Gating {
+  static_assert(kRows == 8 || kRows == 4, "a row is owned by one lane or by two");
   using Storage = typename D::Storage;
   static constexpr bool kFloat = D::kPerVector == 4;
   static constexpr int kVectors = kVocab / (kLanesPerRow * D::kPerVector);  // a lane and row
   static constexpr int kGroups = kVocab / (kLanesPerRow * kGroup);          // likewise
   static constexpr uint32_t kIndexMask = kVocab - 1;
   static constexpr uint32_t kRowStride = kVocab + D::kPerVector;  // of the tile: spreads a column over the banks
+  static constexpr uint32_t kTileRows = kRows * 32 / kLanesPerRow;
+  static constexpr bool kShared = kRows == 4;  // two lanes own a row, one keeps its probs, the other its indices
+  static constexpr int kWaits = kRows / 2;     // a lane waits for two rows at a time
   __host__ __device__ static constexpr int at_most_8(int count) { return count < 8 ? count : 8; }
 
   const Problem& problem;
   const GatingPlan& plan;
-  Storage* const tile;  // [32][kRowStride]
+  Storage* const tile;  // [kTileRows][kRowStride]
   const int lane = threadIdx.x & 31;
   const int sub = lane & (kLanesPerRow - 1);
-  const int eight = lane & ~(kLanesPerRow - 1);  // the first of the 8 rows that this lane sees
-  float own_max = 0;                             // of the row this lane owns in the end
+  const int first_seen = lane / kLanesPerRow * kRows;  // of the rows of the tile, by this lane
+  const int owned = first_seen + sub % kRows;          // the row of the tile that this lane owns in the end
+  float own_max = 0;                                   // of that row
 
   __device__ __forceinline__ uint4* vector_at(int row, int vector) const {
     return reinterpret_cast<uint4*>(tile + row * kRowStride) + vector * kLanesPerRow + sub;
@@ -313,19 +319,19 @@ struct Gating {
     const uint32_t last = static_cast<uint32_t>(::min(problem.rows - first_row, static_cast<uint64_t>(kTileRows))) - 1;
     if (plan.vectors) {
 #pragma unroll
-      for (int r = 0; r < kLanesPerRow; r++) {
-        const Storage* const row = first + ::min(static_cast<uint32_t>(eight + r), last) * problem.row_stride;
+      for (int r = 0; r < kRows; r++) {
+        const Storage* const row = first + ::min(static_cast<uint32_t>(first_seen + r), last) * problem.row_stride;
         const uint4* const from = reinterpret_cast<const uint4*>(row) + sub;
 #pragma unroll
         for (int j = 0; j < kVectors; j++) {
           if (problem.vocab == kVocab || (j * kLanesPerRow + sub) * D::kPerVector < problem.vocab) {
-            copy_async(vector_at(eight + r, j), from + j * kLanesPerRow);
+            copy_async(shared_address(vector_at(first_seen + r, j)), from + j * kLanesPerRow);
           } else {
             const uint32_t word = kFloat ? 0xFF800000u : pack<D>(-infinity(), -infinity());
-            *vector_at(eight + r, j) = make_uint4(word, word, word, word);
+            *vector_at(first_seen + r, j) = make_uint4(word, word, word, word);
           }
         }
-        close_copy_group();
+        if (r % 2) close_copy_group();
       }
     } else {
 #pragma unroll 4
@@ -344,10 +350,9 @@ struct Gating {
   // This lane's part of one row: the sorted keys of its groups, and its sum.
   template <int kRow>
   __device__ __forceinline__ GroupList<kGroups> leaf() {
-    wait_copy_groups<kLanesPerRow - 1 - kRow>();
     uint4 v[kVectors];
 #pragma unroll
-    for (int j = 0; j < kVectors; j++) v[j] = *vector_at(eight + kRow, j);
+    for (int j = 0; j < kVectors; j++) v[j] = *vector_at(first_seen + kRow, j);
     GroupList<kGroups> list;
     float max;
     if constexpr (kFloat) {
@@ -379,7 +384,7 @@ struct Gating {
         pair = pair_max<D>(pair, __shfl_xor_sync(kFullWarp, pair, step));
       max = fmaxf(half_of<D>(pair, 0), half_of<D>(pair, 1));
     }
-    if (sub == kRow) own_max = max;
+    if (sub % kRows == kRow) own_max = max;
     sort_keys(list.key);
     list.dropped = INT_MIN;
 
@@ -424,16 +429,26 @@ struct Gating {
     return merged;
   }
 
-  // Rows [kRow, kRow + kRows) of each eight.
-  template <int kRow, int kRows>
-  __device__ __forceinline__ GroupList<at_most_8(kGroups* kRows)> reduce() {
-    if constexpr (kRows == 1) {
+  // The rows [kRow, kRow + kCount) that the lane sees.
+  template <int kRow, int kCount>
+  __device__ __forceinline__ GroupList<at_most_8(kGroups* kCount)> reduce() {
+    if constexpr (kCount == 1) {
+      if constexpr (kRow % 2 == 0) wait_copy_groups<kWaits - 1 - kRow / 2>();
       return leaf<kRow>();
     } else {
-      const auto first = reduce<kRow, kRows / 2>();
-      const auto second = reduce<kRow + kRows / 2, kRows / 2>();
-      return exchange<kRows / 2>(first, second);
+      const auto first = reduce<kRow, kCount / 2>();
+      const auto second = reduce<kRow + kCount / 2, kCount / 2>();
+      return exchange<kCount / 2>(first, second);
     }
+  }
+
+  // Two lanes own the row, with a list each of half of it: both get the list of all.
+  __device__ __forceinline__ void share(int (&best)[8], int& dropped) const {
+    int other[8];
+#pragma unroll
+    for (int i = 0; i < 8; i++) other[i] = __shfl_xor_sync(kFullWarp, best[i], kRows);
+    if (kFloat) dropped = max(dropped, __shfl_xor_sync(kFullWarp, dropped, kRows));
+    merge_best<kFloat>(best, other, dropped);
   }
 
   // The keys of the four logits of a group, from the key of the group.
@@ -452,14 +467,16 @@ struct Gating {
     }
   }
 
-  // The 8 best logits of the best groups, for the first k at least.
+  // The 8 best logits of the best groups, for the first k at least. Lanes that share a row open every other group.
   __device__ __forceinline__ void open_groups(const Storage* row, GroupList<8>& groups, int (&best)[8]) const {
-    uint4 stored[8];
+    constexpr int kOpened = kShared ? 4 : 8, kStep = 8 / kOpened;
+    const bool odd = kShared && sub >= kRows;
+    int group[kOpened];
+    uint4 stored[kOpened];
 #pragma unroll
-    for (uint32_t i = 0; i < 8; i++) {
-      stored[i] = make_uint4(0, 0, 0, 0);
-      if (i / 2 * 2 >= problem.k) continue;
-      const Storage* const at = row + (~groups.key[i] & kIndexMask);
+    for (int i = 0; i < kOpened; i++) {
+      group[i] = odd ? groups.key[i * kStep + kStep - 1] : groups.key[i * kStep];
+      const Storage* const at = row + (~group[i] & kIndexMask);
       if constexpr (kFloat) {
         stored[i] = *reinterpret_cast<const uint4*>(at);
       } else {
@@ -468,11 +485,11 @@ struct Gating {
       }
     }
 #pragma unroll
-    for (uint32_t i = 0; i < 8; i += 2) {
-      if (i >= problem.k) break;
+    for (int i = 0; i < kOpened; i += 2) {
+      if (i * kStep >= problem.k) break;
       int key[8];
-      open_group(stored[i], groups.key[i], key);
-      open_group(stored[i + 1], groups.key[i + 1], key + 4);
+      open_group(stored[i], group[i], key);
+      open_group(stored[i + 1], group[i + 1], key + 4);
       sort_keys(key);
       if (i == 0) {
 #pragma unroll
@@ -481,6 +498,7 @@ struct Gating {
         merge_best<kFloat>(best, key, groups.dropped);
       }
     }
+    if constexpr (kShared) share(best, groups.dropped);
   }
 
   // f32: true where the last winner and the best key left out are alike but for their index, and that may hide a
@@ -546,12 +564,16 @@ struct Gating {
 
   __device__ __forceinline__ void run(uint64_t first_row) {
     fill_tile(first_row);
-    GroupList<8> groups = reduce<0, kLanesPerRow>();
+    GroupList<8> groups = reduce<0, kRows>();
+    if constexpr (kShared) {
+      share(groups.key, groups.dropped);
+      groups.sum += __shfl_xor_sync(kFullWarp, groups.sum, kRows);
+    }
     __syncwarp();
 
-    const uint64_t row = first_row + lane;
+    const uint64_t row = first_row + owned;
     const bool there = row < problem.rows;
-    const Storage* const own_row = tile + lane * kRowStride;
+    const Storage* const own_row = tile + owned * kRowStride;
     const float max = own_max, scale = problem.scale.high, reference = max * scale;
     const bool irregular = !(groups.sum < infinity() && fabsf(reference) < kGatingCoarse);
     int best[8];
@@ -581,37 +603,39 @@ struct Gating {
       probs[i] = exponent > -8.0f ? exp2_fast(exponent) * inverse_sum
                                   : probability(logit[i], max, inverse_sum, false, problem.scale);
     }
-    if (there) {
+    const bool first_owner = !kShared || sub < kRows;
+    if (there && (!kShared || sub >= kRows)) store(problem.indices + row * problem.k, index);
+    if (there && first_owner) {
       store(problem.probs + row * problem.k, probs);
-      store(problem.indices + row * problem.k, index);
       const float scaled = max * plan.inverse_temperature;
       const float rest = fmaf(max, plan.inverse_temperature, -scaled) + max * plan.inverse_temperature_low;
       problem.log_sum_exp[row] = scaled + (rest + logf(sum));
     }
 
-    const uint32_t irregulars = __ballot_sync(kFullWarp, there && irregular);
+    const uint32_t irregulars = __ballot_sync(kFullWarp, there && first_owner && irregular);
     __syncwarp();
     for (uint32_t todo = irregulars; todo; todo &= todo - 1) {
-      const int of = __ffs(todo) - 1;
+      const int of = __shfl_sync(kFullWarp, owned, __ffs(todo) - 1);
       irregular_row<D, kVocab>(problem, tile + of * kRowStride, first_row + of);
     }
     if constexpr (kFloat) {
-      for (uint32_t todo = __ballot_sync(kFullWarp, there && tied) & ~irregulars; todo; todo &= todo - 1) {
-        const int of = __ffs(todo) - 1;
-        settle_tie<D, kVocab>(problem, tile + of * kRowStride, first_row + of, __shfl_sync(kFullWarp, last, of),
-                              __shfl_sync(kFullWarp, max, of), __shfl_sync(kFullWarp, inverse_sum, of));
+      uint32_t todo = __ballot_sync(kFullWarp, there && first_owner && tied && !irregular);
+      for (; todo; todo &= todo - 1) {
+        const int owner = __ffs(todo) - 1, of = __shfl_sync(kFullWarp, owned, owner);
+        settle_tie<D, kVocab>(problem, tile + of * kRowStride, first_row + of, __shfl_sync(kFullWarp, last, owner),
+                              __shfl_sync(kFullWarp, max, owner), __shfl_sync(kFullWarp, inverse_sum, owner));
       }
     }
   }
 };
 
-// Grid: a warp for every 32 rows, kWarps a block.
-template <class D, uint32_t kVocab, int kWarps, int kBlocks>
+// Grid: a warp for every kTileRows rows, kWarps a block.
+template <class D, uint32_t kVocab, int kRows, int kWarps, int kBlocks>
 __global__ void __launch_bounds__(kWarps * 32, kBlocks)
     softmax_topk_gating(const __grid_constant__ Problem problem, const __grid_constant__ GatingPlan plan) {
-  using Kernel = Gating<D, kVocab>;
-  __shared__ __align__(16) typename D::Storage tiles[kWarps][kTileRows * Kernel::kRowStride];
-  const uint64_t first_row = (static_cast<uint64_t>(blockIdx.x) * kWarps + threadIdx.x / 32) * kTileRows;
+  using Kernel = Gating<D, kVocab, kRows>;
+  __shared__ __align__(16) typename D::Storage tiles[kWarps][Kernel::kTileRows * Kernel::kRowStride];
+  const uint64_t first_row = (static_cast<uint64_t>(blockIdx.x) * kWarps + threadIdx.x / 32) * Kernel::kTileRows;
   if (first_row >= problem.rows) return;
   Kernel kernel{problem, plan, tiles[threadIdx.x / 32]};
   kernel.run(first_row);
@@ -620,13 +644,13 @@ __global__ void __launch_bounds__(kWarps * 32, kBlocks)
 // True where the kernel can take the problem: every dtype, alignment, stride and number of rows, on every device.
 inline bool gating_fits(uint32_t vocab, uint32_t k) { return vocab <= kGatingMaxVocab && k <= kGatingMaxK; }
 
-template <class D, uint32_t kVocab, int kWarps, int kBlocks>
+template <class D, uint32_t kVocab, int kRows, int kWarps, int kBlocks>
 cudaError_t launch_gating_padded(const Problem& problem, cudaStream_t stream) {
-  constexpr uint64_t kRows = kWarps * kTileRows;
-  const auto kernel = softmax_topk_gating<D, kVocab, kWarps, kBlocks>;
+  constexpr uint64_t kBlockRows = kWarps * Gating<D, kVocab, kRows>::kTileRows;
+  const auto kernel = softmax_topk_gating<D, kVocab, kRows, kWarps, kBlocks>;
   const cudaError_t status = cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, 100);
   if (status != cudaSuccess) return status;
-  const uint32_t blocks = static_cast<uint32_t>((problem.rows + kRows - 1) / kRows);
+  const uint32_t blocks = static_cast<uint32_t>((problem.rows + kBlockRows - 1) / kBlockRows);
   kernel<<<blocks, kWarps * 32, 0, stream>>>(problem, make_gating_plan(problem, D::kPerVector));
   return cudaGetLastError();
 }
@@ -635,9 +659,11 @@ cudaError_t launch_gating_padded(const Problem& problem, cudaStream_t stream) {
 template <class D>
 cudaError_t launch_gating(const Problem& problem, cudaStream_t stream) {
   constexpr int kHalves = 4 / sizeof(typename D::Storage);  // a 16-bit tile is half as large
-  if (problem.vocab <= 64) return launch_gating_padded<D, 64, 2 * kHalves, 10 / kHalves>(problem, stream);
-  if (problem.vocab <= 128) return launch_gating_padded<D, 128, kHalves, 12 / kHalves>(problem, stream);
-  return launch_gating_padded<D, 256, 1, 6 * kHalves>(problem, stream);
+  if (problem.vocab <= 64)
+    return launch_gating_padded < D, 64, 8, 2 * kHalves, kHalves == 1 ? 12 : 8 > (problem, stream);
+  if (problem.vocab <= 128)
+    return launch_gating_padded < D, 128, 4 * kHalves, 2, kHalves == 1 ? 10 : 8 > (problem, stream);
+  return launch_gating_padded < D, 256, 4, 2, kHalves == 1 ? 6 : 8 > (problem, stream);
 }
 
 }  // namespace fused_topk

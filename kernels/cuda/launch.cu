@@ -18,7 +18,7 @@ constexpr uint32_t kPartLogits = 8192;  // a part of fewer logits costs more in 
 //
 //   regime       what runs                                   picked when
 //   small        a warp a row, the row in registers          vocab <= 1024, k <= 32
-//   split        several blocks of 256 a row, one merge      the rows alone leave half of the device or more idle
+//   split        several blocks of 256 a row, one merge      the rows alone fill less than 3/8 of the device
 //   split-wide   the same with blocks of 512                 ..., k > 512
 //   stream       a block of 256 a row                        k <= 512
 //   stream-wide  a block of 512 a row                        k > 512, and the device has the shared memory
@@ -28,7 +28,7 @@ Regime pick(const Problem& p, const DeviceProperties& device, bool wide_fits) {
   if (p.vocab <= kSmallVocab && p.k <= kSmallK) return Regime::small;
   const bool wide = p.k > 512 && wide_fits;
   const uint32_t resident = device.multiprocessors * (wide ? 2 : 4);
-  const bool split = p.vocab >= 2 * kPartLogits && p.rows <= resident / 2;
+  const bool split = p.vocab >= 2 * kPartLogits && p.rows < resident * 3 / 8;
   return split ? (wide ? Regime::split_wide : Regime::split) : (wide ? Regime::stream_wide : Regime::stream);
 }
 

@@ -94,14 +94,40 @@ __device__ __forceinline__ uint32_t head_length(const typename D::Storage* row, 
   return min(bytes / static_cast<uint32_t>(sizeof(typename D::Storage)), vocab);
 }
 
+// Shared memory by its 32-bit address, which costs a register and no arithmetic to keep.
+__device__ __forceinline__ uint32_t shared_address(const void* at) {
+  return static_cast<uint32_t>(__cvta_generic_to_shared(at));
+}
+__device__ __forceinline__ uint4 load_shared(uint32_t address) {
+  uint4 v;
+  asm volatile("ld.shared.v4.u32 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
+               : "r"(address)
+               : "memory");
+  return v;
+}
+template <class D>
+__device__ __forceinline__ float load_shared_logit(uint32_t address) {
+  if constexpr (sizeof(typename D::Storage) == 4) {
+    float x;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address) : "memory");
+    return x;
+  } else {
+    uint16_t bits;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(bits) : "r"(address) : "memory");
+    return widen<D>(bits);
+  }
+}
+
 // Asynchronous copies of 16 bytes from global to shared memory, in groups. A thread that reads only what it copied
 // itself needs no barrier. Before sm_80 they are plain copies.
-__device__ __forceinline__ void copy_async(uint4* shared, const uint4* global) {
+__device__ __forceinline__ void copy_async(uint32_t shared, const uint4* global) {
 #if __CUDA_ARCH__ >= 800
-  const uint32_t to = static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(to), "l"(global) : "memory");
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
 #else
-  *shared = __ldg(global);
+  const uint4 v = __ldg(global);
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
 #endif
 }
 __device__ __forceinline__ void close_copy_group() {

@@ -46,12 +46,13 @@ FUSED_TOPK_FN float infinity() { return float_from_bits(0x7F800000u); }
 FUSED_TOPK_FN float quiet_nan() { return float_from_bits(0x7FC00000u); }
 
 // A uint32 that sorts as the contract orders logits: -0 equals +0, NaN after everything else.
-// Source: the radix-sort transform of IEEE floats (Michael Herf, "Radix Tricks", 2001).
-FUSED_TOPK_FN uint32_t order_key(float logit) {
-  if (logit != logit) return kKeyNaN;
+// Source: the radix-sort transform of IEEE floats (Michael Herf, "Radix Tricks", 2001). The `_of_number` forms are for
+// logits that are known not to be NaN.
+FUSED_TOPK_FN uint32_t order_key_of_number(float logit) {
   const uint32_t bits = float_bits(logit + 0.0f);  // -0 + 0 is +0
-  return bits ^ ((bits >> 31) ? 0xFFFFFFFFu : 0x80000000u);
+  return bits ^ (static_cast<uint32_t>(static_cast<int32_t>(bits) >> 31) | 0x80000000u);
 }
+FUSED_TOPK_FN uint32_t order_key(float logit) { return logit != logit ? kKeyNaN : order_key_of_number(logit); }
 
 // The logit of an order_key; NaN for kKeyNaN.
 FUSED_TOPK_FN float logit_of_key(uint32_t key) { return float_from_bits(key & 0x80000000u ? key ^ 0x80000000u : ~key); }
@@ -61,6 +62,9 @@ using Candidate = uint64_t;
 
 FUSED_TOPK_FN Candidate make_candidate(float logit, uint32_t index) {
   return (static_cast<uint64_t>(order_key(logit)) << 32) | static_cast<uint32_t>(~index);
+}
+FUSED_TOPK_FN Candidate make_candidate_of_number(float logit, uint32_t index) {
+  return (static_cast<uint64_t>(order_key_of_number(logit)) << 32) | static_cast<uint32_t>(~index);
 }
 FUSED_TOPK_FN float candidate_logit(Candidate c) { return logit_of_key(static_cast<uint32_t>(c >> 32)); }
 FUSED_TOPK_FN uint32_t candidate_index(Candidate c) { return ~static_cast<uint32_t>(c); }

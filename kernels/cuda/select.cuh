@@ -139,7 +139,7 @@ struct Selection {
   }
 
   __device__ __forceinline__ void put(uint32_t place, float logit, uint32_t index) {
-    buffer[place] = make_candidate(logit, index);
+    buffer[place] = make_candidate_of_number(logit, index);
     count(logit);
   }
 

@@ -19,7 +19,7 @@
 // 4. Finish. One part a row: sort, and write K results. Several: the part's RowState goes to scratch memory, and the
 //    last block of the row to arrive, by a ticket, merges them.
 //
-// The sum. A tile's 8 or 16 weights are added in float, tiles in double: no chain of float additions is longer than 16.
+// The sum. A tile's 16 or 32 weights are added in two float chains, tiles in double: no float chain is longer than 16.
 // exp2(x * scale - reference) is one fused multiply-add, exact but for one rounding, whatever the size of x * scale, as
 // long as the reference is that very float; the finish knows the true max and corrects for the difference. Where
 // |max * scale| >= 2^29 a float is too coarse for that, and the row is summed again against its max: `sum_again`.
@@ -53,12 +53,12 @@ struct StreamPlan {
 constexpr float kRescaleAbove = 8.0f;    // in powers of two over the reference
 constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on has an ulp of 64 or more
 
-constexpr int kVectors = 2;      // of 16 bytes, a thread and tile
-constexpr int kFirstStages = 2;  // whose vectors give the first threshold
+constexpr int kVectors = 4;      // of 16 bytes, a thread and tile
+constexpr int kFirstStages = 1;  // whose vectors give the first threshold
 constexpr int kFirstPasses = 3;  // of the search for it, at most
 
 // Bytes in flight hide the latency of memory; without asynchronous copies there are none, and the ring is kept short.
-constexpr int ring_stages(int compute_capability_major) { return compute_capability_major >= 8 ? 4 : 2; }
+constexpr int ring_stages(int compute_capability_major) { return compute_capability_major >= 8 ? 2 : 1; }
 
 template <int kThreads>
 constexpr uint32_t ring_bytes(int compute_capability_major) {
@@ -135,6 +135,7 @@ struct Stream {
   using Storage = typename D::Storage;
   static constexpr int kWarps = kThreads / 32;
   static constexpr uint32_t kTile = kVectors * 32 * D::kPerVector;
+  static constexpr uint32_t kStageBytes = kVectors * 32 * 16;                                 // a warp
   static constexpr int kScalars = (kTile + 128 / sizeof(Storage) + kThreads - 1) / kThreads;  // a thread, head and tail
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
   static constexpr int kStages = ring_stages(7);
@@ -178,21 +179,22 @@ struct Stream {
       if (at >= slots) at -= slots;
     };
     auto tile_of = [&](uint32_t at) { return at * plan.parts + part; };
-    uint4* const own = ring + warp() * (kStages * kVectors * 32) + lane();
-    auto fetch = [&](uint32_t visit, int stage) {
+    const uint32_t own = shared_address(ring + warp() * (kStages * kVectors * 32) + lane());
+    // Fills a stage of the ring with the tile at the next position; an empty group where there is none.
+    auto fetch = [&](uint32_t visit, uint32_t stage) {
       if (visit < visits) {
         const uint32_t tile = tile_of(next_slot);
         if (tile < tiles) {
           const uint4* const from = body + static_cast<uint64_t>(tile) * (kVectors * 32);
 #pragma unroll
-          for (int u = 0; u < kVectors; u++) copy_async(own + (stage * kVectors + u) * 32, from + u * 32);
+          for (int u = 0; u < kVectors; u++) copy_async(stage + u * 512, from + u * 32);
         }
         advance(next_slot);
       }
       close_copy_group();
     };
 #pragma unroll
-    for (int stage = 0; stage < kStages; stage++) fetch(stage, stage);
+    for (int i = 0; i < kStages; i++) fetch(i, own + i * kStageBytes);
 
     // Head and tail, by part 0.
     float scalar[kScalars];
@@ -215,7 +217,9 @@ struct Stream {
     float at, over;
     uint32_t tie_index;
     Candidate cut = 0;
+    uint32_t adopted;
     auto adopt = [&](uint32_t key) {
+      adopted = key;
       at = logit_of_key(key);
       over = logit_of_key(key + 1);
       tie_index = key == cut >> 32 ? candidate_index(cut) : kNotFound;
@@ -236,9 +240,9 @@ struct Stream {
       total.sum += total.term(scalar[i], scale);
     }
 
-    const uint32_t refresh_every = max(problem.k / 2, 24u);
-    uint32_t visit = 0;
-    int stage = 0;
+    // A refresh whenever the count of appended candidates passes a multiple of a power of two near k / 2.
+    const int refresh_shift = max(5, 30 - __clz(problem.k));
+    uint32_t visit = 0, stage = own;
     bool appended = false;
     while (true) {
       bool full = false;
@@ -249,12 +253,13 @@ struct Stream {
         if (tile < tiles) {
           uint4 v[kVectors];
 #pragma unroll
-          for (int u = 0; u < kVectors; u++) v[u] = own[(stage * kVectors + u) * 32];
+          for (int u = 0; u < kVectors; u++) v[u] = load_shared(stage + u * 512);
           const uint32_t first = head + tile * kTile;
           const float max = max_of<D>(v);
           if (__any_sync(kFullWarp, max >= fminf(first > tie_index ? over : at, total.limit))) {
             total.rescale(max, scale);
-            adopt(select.read_threshold());
+            const uint32_t key = select.read_threshold();
+            if (key != adopted) adopt(key);
             const float bar = first > tie_index ? over : at;
             bool cross = false;
             if (max >= bar && !appended) {
@@ -263,16 +268,16 @@ struct Stream {
               for (int i = 0; i < kVectors * D::kPerVector; i++) {
                 chosen |= element<D>(v[i / D::kPerVector], i % D::kPerVector) >= bar ? 1u << i : 0u;
               }
-              uint32_t place;
               const uint32_t n = __popc(chosen);
+              uint32_t place;
               if (select.claim(n, place)) {
-                cross = place / refresh_every != (place + n) / refresh_every;
-                const Storage* const stored = reinterpret_cast<const Storage*>(own + stage * kVectors * 32);
+                cross = (place ^ (place + n)) >> refresh_shift != 0;
+                const uint32_t lane_first = first + lane() * D::kPerVector;
                 while (chosen) {
-                  const uint32_t i = __ffs(chosen) - 1;
+                  const uint32_t i = __ffs(chosen) - 1, u = i / D::kPerVector, in_vector = i % D::kPerVector;
                   chosen &= chosen - 1;
-                  const uint32_t offset = i / D::kPerVector * (32 * D::kPerVector) + i % D::kPerVector;
-                  select.put(place++, widen<D>(stored[offset]), first + lane() * D::kPerVector + offset);
+                  select.put(place++, load_shared_logit<D>(stage + u * 512 + in_vector * sizeof(Storage)),
+                             lane_first + u * (32 * D::kPerVector) + in_vector);
                 }
                 appended = true;
                 highest = fmaxf(highest, max);
@@ -280,23 +285,23 @@ struct Stream {
                 full = true;
               }
             }
+            __syncwarp();
             full = __any_sync(kFullWarp, full);
             if (full) break;
             if (__any_sync(kFullWarp, cross)) select.refresh();
           }
           fetch(visit + kStages, stage);
-          float even = 0, odd = 0;
+          float sums[2] = {0, 0};
 #pragma unroll
-          for (int i = 0; i < kVectors * D::kPerVector; i += 2) {
-            even += total.term(element<D>(v[i / D::kPerVector], i % D::kPerVector), scale);
-            odd += total.term(element<D>(v[i / D::kPerVector], i % D::kPerVector + 1), scale);
+          for (int i = 0; i < kVectors * D::kPerVector; i++) {
+            sums[i % 2] += total.term(element<D>(v[i / D::kPerVector], i % D::kPerVector), scale);
           }
-          total.sum += even + odd;
+          total.sum += sums[0] + sums[1];
         } else {
           fetch(visit + kStages, stage);
         }
         appended = false;
-        stage = stage + 1 == kStages ? 0 : stage + 1;
+        stage = stage + kStageBytes == own + kStages * kStageBytes ? own : stage + kStageBytes;
         visit++;
         advance(slot);
       }
@@ -318,7 +323,7 @@ struct Stream {
 
   // The K-th largest of the maxima of the first vectors, down to the edge of its bin, becomes the threshold; the
   // largest, or that of the scalars where it is larger, is returned.
-  __device__ float first_threshold(uint32_t slots, uint32_t slot, uint32_t hop, uint32_t tiles, const uint4* own,
+  __device__ float first_threshold(uint32_t slots, uint32_t slot, uint32_t hop, uint32_t tiles, uint32_t own,
                                    const float (&scalar)[kScalars]) {
     constexpr int kGroups = kVectors * kFirstStages;  // a thread
     uint32_t key[kGroups], highest = 0, lowest = kNotFound;
@@ -328,7 +333,7 @@ struct Stream {
       const bool there = s * kWarps + warp() < slots && slot * plan.parts + part < tiles;
 #pragma unroll
       for (int u = 0; u < kVectors; u++) {
-        const uint4 v[1] = {own[(s * kVectors + u) * 32]};
+        const uint4 v[1] = {load_shared(own + (s * kVectors + u) * 512)};
         key[s * kVectors + u] = there ? order_key(max_of<D>(v)) : kKeyNegativeInfinity;
         highest = max(highest, key[s * kVectors + u]);
         lowest = min(lowest, key[s * kVectors + u]);
