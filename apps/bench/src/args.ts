@@ -33,7 +33,7 @@ const dtypeNames: readonly DType[] = ["f32", "f16", "bf16"];
 /** The options each command takes, beside `--backend`, `--json` and `--help`. */
 const accepted: Readonly<Record<Command, readonly string[]>> = {
   run: ["backend", "shapes", "k", "dtype", "data", "input", "path", "json", "seed", "quick"],
-  verify: ["backend", "path", "quick", "full"],
+  verify: ["backend", "path", "json", "quick", "full"],
   doctor: ["backend"],
 };
 
@@ -58,7 +58,7 @@ ${Object.entries(groupSets)
   --input FILE.npy  your logits, [rows, vocab] of float32, float16, or uint16 with --dtype bf16
   --path NAME       force one path of the fused kernel (doctor lists them)
   --seed N          of the generated logits; default 1
-  --json FILE       write the result file
+  --json FILE       run, verify: write the result file
   --quick           a few seconds instead of minutes
   --full            verify: the whole matrix
   --help            this text

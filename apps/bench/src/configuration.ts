@@ -37,13 +37,12 @@ export function configuration(name: string, create: () => Promise<Backend>): Con
 
 /**
  * A device whose kernel is made to take one path, through its meter. A path has a range, such as small vocabularies; calls
- * beyond it take the ordinary path and are counted.
- *
- * @throws {UsageError} for a path that the device does not have.
+ * beyond it take the ordinary path and are counted. `open` throws a UsageError for a path that the device does not have.
  */
-export async function forcedPath(device: Device, path: string): Promise<Configuration> {
+export function forcedPath(device: Device, path: string): Configuration {
   const open = async () => {
     const [backend, meter] = await Promise.all([device.createBackend(), device.createMeter()]);
+    checkPath(path, device.backend, meter);
     let outside = 0;
     const call: Call = async (logits, { rows, vocab, k, dtype }) => {
       const options = { rows, vocab, k, dtype: hostMemory(logits, dtype).dtype };
@@ -60,9 +59,6 @@ export async function forcedPath(device: Device, path: string): Promise<Configur
     const close = async () => void (await Promise.all([backend.dispose(), meter.dispose()]));
     return { backend, call, outside: () => outside, close };
   };
-  const meter = await device.createMeter();
-  await meter.dispose();
-  checkPath(path, device.backend, meter);
   return { name: path, open };
 }
 

@@ -1,12 +1,14 @@
 /** A result file as tables: for the terminal and, by the same functions, for the documents. No Node here. */
 import { formatBytes, formatCount, formatError, formatRatio, formatTime } from "./format.js";
 import type {
+  CaseGroupRecord,
   DeviceRecord,
   HostRecord,
   MeasurementRecord,
   ResultFile,
   ScenarioRecord,
   SkippedRecord,
+  VerificationRecord,
 } from "./schema.js";
 import { scalingAxes } from "./shapes.js";
 import { drawText, figures, type Table, words } from "./table.js";
@@ -153,6 +155,41 @@ export function drawChecks(measurements: readonly MeasurementRecord[]): string {
     );
   }
   return lines.join("\n");
+}
+
+/** A line for each promise of the contract. */
+export function verificationTable({ groups }: VerificationRecord): Table {
+  return { columns: [words("promise"), ...caseColumns], rows: groups.map((g) => [g.promise, ...caseCells(g)]) };
+}
+
+/** A line for each backend and configuration. */
+export function verificationTotals(records: readonly VerificationRecord[]): Table {
+  return {
+    columns: [words("backend"), words("set"), ...caseColumns],
+    rows: records.map((record) => {
+      const largest = (key: "probabilityError" | "logSumExpError") => Math.max(0, ...record.groups.map((g) => g[key]));
+      const errors = { probabilityError: largest("probabilityError"), logSumExpError: largest("logSumExpError") };
+      return [record.configuration, record.set, ...caseCells({ ...record, ...errors })];
+    }),
+  };
+}
+
+const caseColumns = [
+  figures("passed"),
+  figures("failed"),
+  figures("k > maxK"),
+  figures("largest error, probs"),
+  figures("logSumExp"),
+];
+
+function caseCells(cases: Omit<CaseGroupRecord, "promise" | "firstFailure">): string[] {
+  return [
+    formatCount(cases.passed),
+    formatCount(cases.failed),
+    formatCount(cases.skipped),
+    formatError(cases.probabilityError),
+    formatError(cases.logSumExpError),
+  ];
 }
 
 /** A line for each thing that could not be measured. */

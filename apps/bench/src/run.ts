@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import type { Options } from "./args.js";
 import { checkPath } from "./configuration.js";
 import { type Device, defaultBackends, findDevices } from "./devices.js";
-import { describeHost, version } from "./environment.js";
+import { newResultFile } from "./environment.js";
 import { makeInput, readLogits } from "./input.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
 import { type Effort, type MeasuredDevice, measureScenario } from "./measure.js";
@@ -17,7 +17,7 @@ import {
   legend,
   scenarioTitle,
 } from "./report.js";
-import { type DeviceKind, formatResultFile, type ResultFile, SCHEMA_VERSION, type ScenarioRecord } from "./schema.js";
+import { type DeviceKind, formatResultFile, type ScenarioRecord } from "./schema.js";
 import { planScenarios, scalingAxes } from "./shapes.js";
 
 const thorough: Readonly<Record<DeviceKind, Effort>> = {
@@ -39,19 +39,8 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
   progress.update("Looking for devices");
   const { found, rejected } = await findDevices(options.backends ?? defaultBackends);
   progress.clear();
-  const result: ResultFile = {
-    schema: SCHEMA_VERSION,
-    date: new Date().toISOString(),
-    version,
-    command: [...argv],
-    seed: options.seed,
-    host: describeHost(),
-    devices: found.map(({ backend, name, kind, details }) => ({ backend, name, kind, details })),
-    rejected,
-    measurements: [],
-    skipped: [],
-  };
-  print(`fused-topk ${version}, ${result.date.slice(0, 10)}\n\n${describeMachine(result)}`);
+  const result = newResultFile(argv, options.seed, found, rejected);
+  print(`fused-topk ${result.version}, ${result.date.slice(0, 10)}\n\n${describeMachine(result)}`);
   if (options.backends !== undefined && rejected.length > 0) {
     print("\nA backend that --backend asks for is missing.");
     return 1;

@@ -31,6 +31,8 @@ export interface ResultFile {
   measurements: MeasurementRecord[];
   /** What was asked for but could not be measured. */
   skipped: SkippedRecord[];
+  /** Conformance runs. */
+  verifications: VerificationRecord[];
 }
 
 export interface HostRecord {
@@ -115,6 +117,35 @@ export interface SkippedRecord extends ScenarioRecord {
   reason: string;
   /** It should have worked. Otherwise the device cannot do it, for want of memory or because K is too large. */
   fault: boolean;
+}
+
+/** The conformance cases on one backend in one configuration. */
+export interface VerificationRecord {
+  backend: BackendName;
+  /** What a person calls it, e.g. "webgpu, subgroups off". */
+  configuration: string;
+  set: "quick" | "full";
+  /** Calls that were beyond a forced path and took the ordinary one. */
+  outside: number;
+  passed: number;
+  failed: number;
+  /** Cases with k above the backend's maxK. */
+  skipped: number;
+  groups: CaseGroupRecord[];
+}
+
+/** The cases behind one promise of the contract. */
+export interface CaseGroupRecord {
+  promise: string;
+  passed: number;
+  failed: number;
+  skipped: number;
+  /** Largest relative error of a probability. */
+  probabilityError: number;
+  /** Largest error of a logSumExp, relative to max(1, |logSumExp|). */
+  logSumExpError: number;
+  /** The case that failed first, in full. */
+  firstFailure?: string;
 }
 
 /**
@@ -233,6 +264,28 @@ const resultFile = shape<ResultFile>({
       scratchBytes: optional(count),
       check: optional(
         shape<CheckRecord>({ rows: count, rowsWithOtherIndices: count, maxRelativeError: amount, passed: flag }),
+      ),
+    }),
+  ),
+  verifications: list(
+    shape<VerificationRecord>({
+      backend: backendName,
+      configuration: text,
+      set: oneOf("quick", "full"),
+      outside: count,
+      passed: count,
+      failed: count,
+      skipped: count,
+      groups: list(
+        shape<CaseGroupRecord>({
+          promise: text,
+          passed: count,
+          failed: count,
+          skipped: count,
+          probabilityError: amount,
+          logSumExpError: amount,
+          firstFailure: optional(text),
+        }),
       ),
     }),
   ),

@@ -117,17 +117,20 @@ describe("run", () => {
 
 describe("verify", () => {
   it("runs the conformance cases and prints how many passed and the largest error", async () => {
-    const { status, stdout, stderr } = await bench(["verify", "--backend", "cpu"]);
+    const json = join(folder, "verify.json");
+    const { status, stdout, stderr } = await bench(["verify", "--backend", "cpu", "--json", json]);
     expect(status, stderr).toBe(0);
+    const { verifications } = parseResultFile(JSON.parse(readFileSync(json, "utf8")));
+    expect(verifications).toMatchObject([{ backend: "cpu", set: "quick", failed: 0, skipped: 0 }]);
     expect(stdout).toContain("the order is exact on every distribution");
-    expect(stdout).toMatch(/cpu +\d{3,} +0 +0/);
+    expect(stdout).toMatch(/cpu +quick +\d{3,} +0 +0/);
     expect(stdout).toContain("Every case passed");
   });
 
   it("--path forces a path through the cases that it can take", async () => {
     const { status, stdout, stderr } = await bench(["verify", "--backend", "cpu", "--path", "one-pass"]);
     expect(status, stderr).toBe(0);
-    expect(stdout).toMatch(/cpu, one-pass +\d{3,} +0/);
+    expect(stdout).toMatch(/cpu, one-pass +quick +\d{3,} +0/);
     expect(stdout).not.toContain("beyond this path");
     expect(await bench(["verify", "--backend", "cpu", "--path", "warp"])).toMatchObject({ status: 2 });
   });

@@ -64,5 +64,27 @@ export function resultFile(): ResultFile {
         fault: false,
       },
     ],
+    verifications: [
+      {
+        backend: "cuda",
+        configuration: "cuda",
+        set: "quick",
+        outside: 0,
+        passed: 1,
+        failed: 1,
+        skipped: 0,
+        groups: [
+          {
+            promise: "the order is exact",
+            passed: 1,
+            failed: 1,
+            skipped: 0,
+            probabilityError: 1e-7,
+            logSumExpError: 2e-7,
+            firstFailure: "row 0",
+          },
+        ],
+      },
+    ],
   };
 }

@@ -42,6 +42,8 @@ describe("a result file", () => {
     ["measurements.0.check.passed", 1, "Expected true or false for mine.json.measurements[0].check.passed"],
     ["measurements.0.dtype", "f64", 'mine.json.measurements[0].dtype but received "f64".'],
     ["measurements.0.path", undefined, "mine.json.measurements[0].path but received undefined."],
+    ["verifications.0.set", "some", 'mine.json.verifications[0].set but received "some".'],
+    ["verifications.0.groups.0.failed", 0.5, "mine.json.verifications[0].groups[0].failed but received 0.5."],
     ["skipped.0.reason", undefined, "mine.json.skipped[0].reason but received undefined."],
   ])("with a wrong %s is refused by the name of the field", (path, value, message) => {
     expect(() => parseResultFile(withField(path, value), "mine.json")).toThrow(message);
