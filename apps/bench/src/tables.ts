@@ -14,8 +14,9 @@ const results = "apps/bench/results";
 const sample = new URL("./data/tiny-code-lm.npy", import.meta.url);
 
 /** Result files by what they were measured on. */
-const H200 = "h200.json";
-const TWO_CORES = "two-cores.json";
+const H200 = ["h200-cuda.json", "h200-webgpu.json"];
+const H200_HOSTILE = ["h200-cuda-hostile.json", "h200-webgpu-hostile.json"];
+const TWO_CORES = ["two-cores.json"];
 
 type Keep = (m: MeasurementRecord) => boolean;
 
@@ -26,20 +27,22 @@ const counted: Keep = ({ rows, vocab, k, data }) => rows === 1024 && vocab === 5
 /** The tables by name. */
 const definitions: Readonly<Record<string, () => Promise<string>>> = {
   readme: async () => {
-    const keep: Keep = (m) => !scaling(m);
-    return `${fromFile(H200, keep, summaryTable)}\n\n${fromFile(TWO_CORES, keep, summaryTable)}`;
+    const onGpu = fromFiles(H200, (m) => !scaling(m) && m.dtype === "f32", summaryTable);
+    const onCpu = fromFiles(TWO_CORES, (m) => !scaling(m), summaryTable);
+    return `${onGpu}\n\n${onCpu}`;
   },
-  analysis: async () => fromFile(H200, (m) => counted(m) && m.dtype === "f32", scenarioTable),
-  exp: async () => fromFile(H200, counted, summaryTable),
+  targets: async () => fromFiles(H200, (m) => !scaling(m), summaryTable),
+  analysis: async () => fromFiles(H200, (m) => counted(m) && m.dtype === "f32", scenarioTable),
+  exp: async () => fromFiles(H200, counted, summaryTable),
   "short-lists": async () => {
     const { logits, rows, vocab, dtype } = parseNpy(readFileSync(sample), "tiny-code-lm.npy");
     const kinds = [...syntheticRows(vocab, 256, 1), { name: "real logits", logits, rows, vocab, dtype }];
     return drawMarkdown(await shortListTable(kinds, 256));
   },
-  "scaling-vocab": async () => fromFile(H200, scaling, scalingOver("vocab")),
-  "scaling-rows": async () => fromFile(H200, scaling, scalingOver("rows")),
-  "scaling-k": async () => fromFile(H200, scaling, scalingOver("k")),
-  hostile: async () => fromFile(H200, (m) => !scaling(m), hostileTable),
+  "scaling-vocab": async () => fromFiles(H200, scaling, scalingOver("vocab")),
+  "scaling-rows": async () => fromFiles(H200, scaling, scalingOver("rows")),
+  "scaling-k": async () => fromFiles(H200, scaling, scalingOver("k")),
+  hostile: async () => fromFiles(H200_HOSTILE, () => true, hostileTable),
 };
 
 for (const name of ["README.md", "ANALYSIS.md"]) {
@@ -62,11 +65,16 @@ async function drawDocument(text: string): Promise<string> {
   return drawMarkedTables(text, (name) => drawn.get(name)!);
 }
 
-function fromFile(name: string, keep: Keep, build: (measurements: readonly MeasurementRecord[]) => Table): string {
-  const file = readResult(name);
-  const measurements = file.measurements.filter(keep);
-  if (measurements.length === 0) throw new Error(`Expected measurements for the table in ${name} but it has none.`);
-  return `${drawMarkdown(build(measurements))}\n\n${sourceLine(file, `${results}/${name}`, measurements)}`;
+function fromFiles(
+  names: readonly string[],
+  keep: Keep,
+  build: (measurements: readonly MeasurementRecord[]) => Table,
+): string {
+  const files = names.map((name) => ({ name, file: readResult(name) }));
+  const measurements = files.flatMap(({ file }) => file.measurements).filter(keep);
+  if (measurements.length === 0) throw new Error(`Expected measurements for the table in ${names} but found none.`);
+  const sources = files.map(({ name, file }) => sourceLine(file, `${results}/${name}`, measurements));
+  return [drawMarkdown(build(measurements)), ...sources].join("\n\n");
 }
 
 function scalingOver(axis: "vocab" | "rows" | "k") {
