@@ -45,12 +45,17 @@ const definitions: Readonly<Record<string, () => Promise<string>>> = {
   hostile: async () => fromFiles(H200_HOSTILE, () => true, hostileTable),
 };
 
-for (const name of ["README.md", "ANALYSIS.md"]) {
-  const path = new URL(name, root);
-  const before = readFileSync(path, "utf8");
-  const after = await drawDocument(before);
-  if (after !== before) writeFileSync(path, after);
-  process.stdout.write(`${name}: ${after === before ? "unchanged" : "drawn"}\n`);
+try {
+  for (const name of ["README.md", "ANALYSIS.md"]) {
+    const path = new URL(name, root);
+    const before = readFileSync(path, "utf8");
+    const after = await drawDocument(before);
+    if (after !== before) writeFileSync(path, after);
+    process.stdout.write(`${name}: ${after === before ? "unchanged" : "drawn"}\n`);
+  }
+} catch (error) {
+  process.stderr.write(`${(error as Error).message}\n`);
+  process.exitCode = 1;
 }
 
 async function drawDocument(text: string): Promise<string> {
