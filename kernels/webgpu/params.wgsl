@@ -4,8 +4,8 @@
 // TILE_VECTORS vectors, `tile_step` apart modulo `tiles`: with ascending logits a visit in order would find every tile
 // better than all before it, and the candidate buffer would be cut for each.
 //
-// The scale is 1 but for huge temperatures, where it keeps x - max and temperature within float32: x / temperature is
-// computed as (x * scale) / (temperature * scale).
+// The scale is 1 but for huge temperatures, where it keeps x - max and temperature within float32, and tiny ones, where it
+// lifts subnormal logits (2^24): x / temperature is computed as (x * scale) / (temperature * scale).
 
 struct Params {
   rows: u32,

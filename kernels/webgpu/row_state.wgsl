@@ -49,10 +49,35 @@ fn empty() -> RowState {
   return RowState(LOWEST_FLOAT, 0.0, 0u, 0xffffffffu);
 }
 
+// x * scale. A device may take subnormal floats for zero; where they matter, at tiny temperatures, integers scale them, and
+// what would overflow becomes the largest float.
+fn scaled(x: vec4<f32>) -> vec4<f32> {
+  if (!TINY_TEMPERATURE) {
+    return x * params.scale;
+  }
+  let bits = bitcast<vec4<u32>>(x) & vec4(0x7fffffffu);
+  let subnormal = vec4<f32>(bits) * 0x1p-125f;
+  let normal = bitcast<vec4<f32>>(min(bits + vec4(24u << 23u), vec4(0x7f7fffffu)));
+  let magnitude = select(normal, subnormal, bits < vec4(0x00800000u));
+  return select(magnitude, -magnitude, bitcast<vec4<u32>>(x) >= vec4(0x80000000u));
+}
+
 // (x - reference) / temperature * log2(e), the exponent of a weight. The difference first: x / temperature alone would
 // cost the bits that x shares with the reference.
 fn exponent(x: vec4<f32>, reference: f32) -> vec4<f32> {
-  return fma(x, vec4(params.scale), vec4(-reference * params.scale)) * params.log2e_by_temperature;
+  if (!TINY_TEMPERATURE) {
+    return fma(x, vec4(params.scale), vec4(-reference * params.scale)) * params.log2e_by_temperature;
+  }
+  let apart = select(vec4(LOWEST_FLOAT), vec4(-LOWEST_FLOAT), x > vec4(reference));
+  let difference = select(scaled(x) - scaled(vec4(reference)), apart, is_lost(x, reference));
+  return difference * params.log2e_by_temperature;
+}
+
+// Whether two different floats are so large that `scaled` makes them one. At a tiny temperature they are worlds apart.
+fn is_lost(x: vec4<f32>, reference: f32) -> vec4<bool> {
+  let other = scaled(vec4(reference));
+  let is_same = bitcast<vec4<u32>>(x) == vec4(bitcast<u32>(reference));
+  return (scaled(x) == other) & (abs(other) >= vec4(-LOWEST_FLOAT)) & !is_same;
 }
 
 // The state with its sum measured against another reference.
@@ -96,8 +121,12 @@ fn finish_probability(state: RowState, key: u32) -> u32 {
   if (key <= KEY_NEGATIVE_INFINITY) {
     return 0u;
   }
-  let x = key_logit(key) * params.scale;
-  let m = state.reference * params.scale;
+  let logit = vec4(key_logit(key));
+  if (TINY_TEMPERATURE && is_lost(logit, state.reference).x) {
+    return 0u;
+  }
+  let x = scaled(logit).x;
+  let m = scaled(vec4(state.reference)).x;
   let difference = x - m;
   let quotient = difference / params.temperature_high;
   if (quotient < -104.0) {
@@ -117,7 +146,7 @@ fn finish_log_sum_exp(state: RowState) -> u32 {
   if (state.sum == 0.0) {
     return 0xff800000u;
   }
-  let m = state.reference * params.scale;
+  let m = scaled(vec4(state.reference)).x;
   let quotient = m / params.temperature_high;
   if (abs(quotient) > 1e30) {
     return bitcast<u32>(quotient);

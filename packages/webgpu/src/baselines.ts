@@ -130,7 +130,13 @@ export class Baselines {
     const work: Work[] = [];
     for (const [i, { workgroupSize, reads }] of floorShapes.entries()) {
       if (workgroupSize > this.#capabilities.invocations) continue;
-      const kernel: Kernel = { dtype: options.dtype, subgroups: false, workgroupSize, capacity: 0 };
+      const kernel: Kernel = {
+        dtype: options.dtype,
+        subgroups: false,
+        workgroupSize,
+        capacity: 0,
+        tinyTemperature: false,
+      };
       const pipeline = await this.#floors[i]!.get(kernel, "read_floor");
       const plan = planRows(options, this.#capabilities);
       for (const most of [ONE_SHOT, RESIDENT]) {

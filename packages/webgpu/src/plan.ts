@@ -76,6 +76,8 @@ function profileOf({ isSoftware }: Capabilities): Profile {
   return isSoftware ? softwareProfile : gpuProfile;
 }
 
+/** Below it, logits that differ by less than the smallest normal float32 differ in their weights. */
+const TINY_TEMPERATURE = 2 ** -100;
 const ALIGNMENT = 256;
 const MAX_WORKGROUPS = 16384;
 const SLAB_WORKGROUPS = 256;
@@ -96,7 +98,9 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
   const capacity = kernel.capacity || Math.max(2 * sortSize, sortSize + 1024);
   const slabBytes = kernel.capacity ? 0 : capacity * CANDIDATE_BYTES;
   const scratch = Math.min(SCRATCH_BYTES, capabilities.bindingBytes);
-  const maxWorkgroups = slabBytes ? Math.min(SLAB_WORKGROUPS, Math.floor(scratch / slabBytes)) : MAX_WORKGROUPS;
+  const maxWorkgroups = slabBytes
+    ? Math.max(1, Math.min(SLAB_WORKGROUPS, Math.floor(scratch / slabBytes)))
+    : MAX_WORKGROUPS;
 
   const tileRows = Math.min(
     rows,
@@ -164,7 +168,8 @@ interface Start {
   first: number;
 }
 
-function chooseKernel({ dtype, vocab, k }: ResolvedOptions, capabilities: Capabilities, path: PathOptions): Kernel {
+function chooseKernel(options: ResolvedOptions, capabilities: Capabilities, path: PathOptions): Kernel {
+  const { dtype, vocab, k, temperature } = options;
   const profile = profileOf(capabilities);
   const capacityOf = (size: number) => {
     if ((path.candidates ?? profile.candidates) === "storage") return 0;
@@ -182,6 +187,7 @@ function chooseKernel({ dtype, vocab, k }: ResolvedOptions, capabilities: Capabi
     subgroups: path.subgroups ?? capabilities.subgroups,
     workgroupSize,
     capacity: capacityOf(workgroupSize),
+    tinyTemperature: temperature < TINY_TEMPERATURE,
   };
 }
 
@@ -251,7 +257,7 @@ function packParams(options: ResolvedOptions, p: DispatchParams): Uint32Array<Ar
 
 /** Temperature as the kernel takes it: see params.wgsl. */
 function scaledTemperature(temperature: number) {
-  const scale = temperature >= 2 ** 60 ? 2 ** -64 : 1;
+  const scale = temperature >= 2 ** 60 ? 2 ** -64 : temperature < TINY_TEMPERATURE ? 2 ** 24 : 1;
   const scaled = temperature * scale;
   const high = Math.fround(scaled);
   return { scale, log2eByTemperature: Math.LOG2E / scaled, high, low: scaled - high };

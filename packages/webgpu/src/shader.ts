@@ -11,6 +11,8 @@ export interface Kernel {
   workgroupSize: number;
   /** Candidates that workgroup memory holds; 0 when the candidate buffer lives in storage. */
   capacity: number;
+  /** Whether the temperature is so small that subnormal logits matter. */
+  tinyTemperature: boolean;
 }
 
 /** 16-byte loads an invocation has in flight: LOADS in logits.wgsl. */
@@ -23,8 +25,9 @@ export function fixedWorkgroupBytes(workgroupSize: number): number {
   return rowStates + bins + 128;
 }
 
-export function kernelKey({ dtype, subgroups, workgroupSize, capacity }: Kernel): string {
-  return `${dtype}-${subgroups ? "subgroups" : "plain"}-${workgroupSize}-${capacity === 0 ? "storage" : capacity}`;
+export function kernelKey({ dtype, subgroups, workgroupSize, capacity, tinyTemperature }: Kernel): string {
+  const home = capacity === 0 ? "storage" : capacity;
+  return `${dtype}-${subgroups ? "subgroups" : "plain"}-${workgroupSize}-${home}${tinyTemperature ? "-tiny" : ""}`;
 }
 
 export function kernelText(kernel: Kernel): string {
@@ -41,12 +44,13 @@ export function kernelText(kernel: Kernel): string {
 }
 
 /** The constants that the WGSL files leave open. */
-export function header({ dtype, subgroups, workgroupSize, capacity }: Kernel): string {
+export function header({ dtype, subgroups, workgroupSize, capacity, tinyTemperature }: Kernel): string {
   return [
     subgroups ? "enable subgroups;\nrequires subgroup_id;" : "",
     `const WORKGROUP_SIZE = ${workgroupSize}u;`,
     `const CAPACITY = ${capacity}u;`,
     `const LOGITS_PER_WORD = ${dtype === "f32" ? 1 : 2}u;`,
+    `const TINY_TEMPERATURE = ${tinyTemperature};`,
     `const IS_F16 = ${dtype === "f16"};`,
     // +inf, its own bits left-aligned in 32, and how many leading bytes of a key can differ.
     `const INFINITY_BITS = ${dtype === "f16" ? "0x7c000000u" : "0x7f800000u"};`,

@@ -8,25 +8,27 @@ import type { PathOptions } from "../src/plan.js";
 describeBackend(() => createWebGPUBackend({ path: { subgroups: true } }), { variant: "subgroups" });
 
 const full = process.env.FUSED_TOPK_FULL === "1";
-const paths: Record<string, PathOptions> = {
-  "no subgroups": { subgroups: false },
-  "candidates in workgroup memory, a GPU's workgroups": { candidates: "workgroup", workgroupSize: 256 },
-  "candidates in workgroup memory, no subgroups, many parts": {
-    candidates: "workgroup",
-    workgroupSize: 64,
-    subgroups: false,
-    parts: 7,
+/** The other paths, with the families of the quick run that tell most about what they do differently. */
+const paths: { name: string; path: PathOptions; telling: RegExp }[] = [
+  { name: "no subgroups", path: { subgroups: false }, telling: /distribution|more tiles|every k/ },
+  {
+    name: "candidates in workgroup memory, a GPU's workgroups",
+    path: { candidates: "workgroup", workgroupSize: 256 },
+    telling: /every distribution$|every k/,
   },
-};
-/** What differs between paths: order, parts, tiles, K; the quick run leaves the rest to the suite above. */
-const telling = /distribution$|16-bit|more tiles|every k|every dtype|rows begin/;
+  {
+    name: "candidates in workgroup memory, no subgroups, many parts",
+    path: { candidates: "workgroup", workgroupSize: 64, subgroups: false, parts: 7 },
+    telling: /16-bit|more tiles/,
+  },
+];
 
-describe.each(Object.entries(paths))("the cases, %s", (_, path) => {
+describe.each(paths)("the cases, $name", ({ path, telling }) => {
   test("all pass", { timeout: full ? 3_600_000 : 180_000 }, async () => {
     await using backend = await createWebGPUBackend({ path });
     const set = full ? "full" : "quick";
     const report = await runCases(backend, { set, filter: ({ promise }) => full || telling.test(promise) });
     expect(report.groups.flatMap(({ firstFailure }) => firstFailure ?? [])).toEqual([]);
-    expect(report.passed).toBeGreaterThan(100);
+    expect(report.passed).toBeGreaterThan(90);
   });
 });

@@ -17,7 +17,7 @@ describe("limits", () => {
       const backend = await createWebGPUBackend({ device, gpu, path: { candidates, workgroupSize: 256 } });
       expect(backend.limits.maxK).toBeGreaterThanOrEqual(1024);
       const logits = noise(12_000);
-      for (const k of [1, 1000, 1024, 4096]) {
+      for (const k of [1, 1024, 4096]) {
         const options = { rows: 1, vocab: 12_000, k };
         const actual = await backend.softmaxTopK(logits, options);
         expect(compare(actual, softmaxTopKReference(logits, options), 12_000, "webgpu").failure).toBeUndefined();
@@ -81,7 +81,7 @@ describe("a device", () => {
   test("that is destroyed in the middle of calls rejects them all, in time, and a fresh one works", async () => {
     const options = { rows: 4, vocab: 30_000, k: 50 };
     const logits = noise(120_000);
-    for (let cycle = 0; cycle < 5; cycle++) {
+    for (let cycle = 0; cycle < 3; cycle++) {
       const device = await requestDevice();
       const backend = await createWebGPUBackend({ device, gpu });
       if (cycle > 0) await backend.softmaxTopK(noise(100), { rows: 1, vocab: 100, k: 3 });

@@ -17,7 +17,9 @@ const kernels: Kernel[] = [];
 for (const dtype of ["f32", "f16", "bf16"] as DType[])
   for (const subgroups of [true, false])
     for (const workgroupSize of [16, 32, 64, 256, 1024])
-      for (const capacity of [0, 512]) kernels.push({ dtype, subgroups, workgroupSize, capacity });
+      for (const capacity of [0, 512])
+        for (const tinyTemperature of [false, true])
+          kernels.push({ dtype, subgroups, workgroupSize, capacity, tinyTemperature });
 
 test.each(kernels.map((kernel) => [kernelKey(kernel), kernel] as const))("%s", async (_, kernel) => {
   for (const code of [kernelText(kernel), ...baselineTexts(kernel)]) {
