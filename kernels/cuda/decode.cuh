@@ -7,18 +7,18 @@
 // 1. Load. Every thread has 8, 16 or 32 logits of the row. The CTAs take turns by 128-byte lines, so that sorted rows
 //    are an even sample for each of them.
 // 2. Bound. Thread maxima meet in 32 slots a CTA. The ceil(K / 16)-th largest slot of a CTA is reached by as many of
-// its
-//    logits, so the smallest of these over the CTAs is reached by K of the row: a bound that none of the K best is
-//    below. Each CTA sends its slot, and its maximum, to all.
+//    its logits, so the smallest of these over the CTAs is reached by K of the row: none of the K best is below it.
+//    Each CTA sends its slot, and its maximum, to all.
 // 3. Sum. Meanwhile a warp adds the weights of its logits against its own maximum.
 // 4. Survivors. The logits that reach the bound, about 2 K on random data, are collected by each CTA and sent to all,
 //    along with its sums.
 // 5. Rank. A CTA counts, for each of its own survivors, how many of all are better. That is its place in the result.
 //
 // Where the survivors are too many, as on a row of equal logits, or where no bound was found, since some slot saw
-// nothing but masked logits, the CTAs `narrow` the choice before 4 and 5 are done over. Each CTA finds its own K/16-th
-// best (logit, index) by a radix select of its registers, the smallest of these is the new bound, and ties are now cut
-// by index. A CTA whose survivors are still more than it can send keeps its own K best. Exact for every input.
+// nothing but masked logits, the CTAs `narrow` the choice, and 4 and 5 are done over. Each CTA looks for its own
+// K/16-th best in (logit, index) order by a radix select of its registers, by whole vectors in the index; the smallest
+// of these is the new bound, which cuts ties by index. A CTA of which still more than a list holds survive keeps its
+// own K best. Exact for every input.
 //
 // Deterministic: sums are trees of fixed shape; survivors carry their index, so the order of arrival does not matter.
 #pragma once
@@ -50,9 +50,9 @@ static_assert(kMaxK <= 32 * kCtas, "a bound needs K slots");
 struct Shared {
   // Sent by all CTAs, at the place of the sender.
   Mailbox bound_mailbox, list_mailbox;
-  uint64_t bounds[kCtas];                     // key of the bound << 32 | key of the maximum
+  uint64_t bounds[kCtas];                     // key of the bound << 32 | key of the maximum; in `narrow` an edge
   alignas(16) uint32_t sums[kCtas * kWarps];  // float bits, against the maximum of the row
-  uint32_t lengths[kCtas];                    // of the lists; may be more than was sent
+  uint32_t lengths[kCtas];                    // of the lists; one that is too long was not sent
   Candidate lists[kCtas][kListLength + 1];    // one more, so that a place of all lists is in different banks
   // Of this CTA.
   alignas(16) uint32_t slots[32];
