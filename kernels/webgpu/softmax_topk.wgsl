@@ -113,9 +113,9 @@ fn scan(origin: u32, begin: u32, end: u32) -> RowState {
   var block = empty();
   let first = origin + begin;
   let last = origin + end;
-  var place = 0u;
+  var tile_number = 0u;
   for (var visit = 0u; visit < params.tiles; visit++) {
-    let vector = first / LOGITS_PER_VECTOR + place * TILE_VECTORS;
+    let vector = first / LOGITS_PER_VECTOR + tile_number * TILE_VECTORS;
     if (vector * LOGITS_PER_VECTOR < last) {
       let tile = load_tile(vector, first, last);
       let highest = key_max(tile);
@@ -126,8 +126,8 @@ fn scan(origin: u32, begin: u32, end: u32) -> RowState {
       }
       bar = append(tile, vector, origin, first, last, highest, bar);
     }
-    place += params.tile_step;
-    place -= select(0u, params.tiles, place >= params.tiles);
+    tile_number += params.tile_step;
+    tile_number -= select(0u, params.tiles, tile_number >= params.tiles);
   }
   return merge(state, block);
 }

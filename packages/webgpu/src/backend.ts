@@ -83,6 +83,7 @@ export async function createWebGPUBackend(options: WebGPUBackendOptions = {}): P
 
 /** Results of one readback, at most; more rows are taken in batches. */
 const BATCH_RESULT_BYTES = 64 * 2 ** 20;
+const NEWS_OF_LOSS_MS = 1000;
 /** Host logits on the device at a time, at most. */
 const BATCH_UPLOAD_BYTES = 128 * 2 ** 20;
 
@@ -232,18 +233,16 @@ class Implementation implements WebGPUBackend {
         submit(filling.dispatches, start, i === fillings.length - 1);
       }
     }
-    const scopes = [device.popErrorScope(), device.popErrorScope()] as const;
-
-    // The scopes first: what they report explains why the map fails. On a lost device nothing here may settle.
-    const mapped = readback.mapAsync(MAP_MODE_READ, 0, layout.bytes).then(
-      () => undefined,
-      (cause: unknown) => cause,
-    );
-    const [validation, memory] = await Promise.all(scopes);
-    const failure = await mapped;
+    const [validation, memory, failure] = await Promise.all([
+      popErrorScope(device),
+      popErrorScope(device),
+      readback.mapAsync(MAP_MODE_READ, 0, layout.bytes).then(() => undefined, asError),
+    ]);
     if (memory || validation || failure) {
       readback.destroy();
-      this.#arena.destroy();
+      if (memory) this.#arena.destroy();
+      // What fails for no other reason fails because the device is gone, and the news may still be on its way.
+      if (!memory && !validation) await Promise.race([device.lost, delay(NEWS_OF_LOSS_MS)]);
       if (this.#lost) throw this.#lost;
       throw callError(memory, validation, failure, onDevice);
     }
@@ -277,6 +276,22 @@ class Implementation implements WebGPUBackend {
     return new Map(entries.map((entry, i) => [entry, pipelines[i]!]));
   }
 }
+
+/** A lost device may refuse even this; then the loss is what gets reported. */
+function popErrorScope(device: GPUDevice): Promise<GPUError | null> {
+  return device.popErrorScope().catch(() => null);
+}
+
+function asError(cause: unknown): unknown {
+  return cause ?? new Error("unknown");
+}
+
+function delay(milliseconds: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, milliseconds));
+}
+
+/** Every runtime has it; the types of this package name no runtime. */
+declare function setTimeout(callback: () => void, milliseconds: number): unknown;
 
 interface Filling {
   logits: NonNullable<Dispatch["logits"]>;

@@ -10,16 +10,16 @@ describeBackend(() => createWebGPUBackend({ path: { subgroups: true } }), { vari
 const full = process.env.FUSED_TOPK_FULL === "1";
 /** The other paths, with the families of the quick run that tell most about what they do differently. */
 const paths: { name: string; path: PathOptions; telling: RegExp }[] = [
-  { name: "no subgroups", path: { subgroups: false }, telling: /distribution|more tiles|every k/ },
+  { name: "no subgroups", path: { subgroups: false }, telling: /every distribution$|more tiles/ },
   {
     name: "candidates in workgroup memory, a GPU's workgroups",
     path: { candidates: "workgroup", workgroupSize: 256 },
-    telling: /every distribution$|every k/,
+    telling: /more tiles|every k/,
   },
   {
     name: "candidates in workgroup memory, no subgroups, many parts",
     path: { candidates: "workgroup", workgroupSize: 64, subgroups: false, parts: 7 },
-    telling: /16-bit|more tiles/,
+    telling: /more tiles/,
   },
 ];
 
@@ -29,6 +29,6 @@ describe.each(paths)("the cases, $name", ({ path, telling }) => {
     const set = full ? "full" : "quick";
     const report = await runCases(backend, { set, filter: ({ promise }) => full || telling.test(promise) });
     expect(report.groups.flatMap(({ firstFailure }) => firstFailure ?? [])).toEqual([]);
-    expect(report.passed).toBeGreaterThan(90);
+    expect(report.passed).toBeGreaterThan(30);
   });
 });
