@@ -8,7 +8,7 @@
 import { logitOfKey, orderKey } from "./order.js";
 import type { Candidate } from "./state.js";
 
-const MIN_SLACK = 1024;
+const MIN_SLACK = 64;
 
 /**
  * A candidate is one uint64, the complement of its order key above its index: ascending integers are the contract's order.
