@@ -8,7 +8,7 @@
 
 namespace fused_topk {
 
-enum class Variant : uint32_t { fused, unfused, three_pass, read_floor };
+enum class Variant : uint32_t { fused, unfused, three_pass, read_floor, read_exp, read_two_exps };
 
 struct MeasureRequest {
   Variant variant;
@@ -23,7 +23,7 @@ struct MeasureRequest {
 
 struct Measurement {
   std::vector<double> microseconds;  // a call; one a repeat: each the mean over one replay of a graph of all sets
-  std::vector<float> probs;          // what the variant computed for set 0; empty for the read floor
+  std::vector<float> probs;          // what the variant computed for set 0; empty for the variants that only read
   std::vector<uint32_t> indices;
   std::vector<float> log_sum_exp;
   uint32_t launches;

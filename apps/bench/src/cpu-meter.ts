@@ -1,5 +1,12 @@
 /** The meter of the CPU backend: what JavaScript programs do today, beside it. No Node here. */
-import { allocateResult, type Backend, createCpuBackend, type HostLogits, type SoftmaxTopK } from "@fused-topk/core";
+import {
+  allocateResult,
+  type Backend,
+  createCpuBackend,
+  type HostLogits,
+  invalidArgument,
+  type SoftmaxTopK,
+} from "@fused-topk/core";
 import type { Measurement, MeasureRequest, Meter, Variant } from "@fused-topk/core/measure";
 import { rawBits, repeatRows, widenLogits } from "./data.js";
 
@@ -44,7 +51,7 @@ class CpuMeter implements Meter {
     }
     const results = rows * (8 * k + 4);
     const decoded = problem.dtype === "f32" ? 0 : 4 * vocab;
-    const intermediate = { fused: 0, "three-pass": decoded, unfused: decoded + 8 * vocab, "read-floor": 0 }[variant];
+    const intermediate = variant === "unfused" ? decoded + 8 * vocab : variant === "three-pass" ? decoded : 0;
     return {
       microseconds,
       ...(result !== undefined && { result }),
@@ -76,6 +83,8 @@ class CpuMeter implements Meter {
           this.checksum ^= combineWords(logits);
           return undefined;
         };
+      default:
+        throw invalidArgument("variant", `one of ${this.variants.join(", ")}`, variant, "This meter times no other.");
     }
   }
 }

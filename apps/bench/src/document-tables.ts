@@ -53,6 +53,34 @@ export function summaryTable(measurements: readonly MeasurementRecord[]): Table 
   };
 }
 
+/** What one and two exp a logit add to a kernel that only reads. */
+export function expTable(measurements: readonly MeasurementRecord[]): Table {
+  const variants = ["read-exp", "read-two-exps", "fused"];
+  const rows: string[][] = [];
+  for (const ofShape of groupBy(measurements, (m) => `${m.backend} ${scenarioTitle(m)}`).values()) {
+    const of = (variant: string) => ofShape.find((m) => m.variant === variant);
+    const floor = of("read-floor");
+    if (floor === undefined || of("read-exp") === undefined) continue;
+    rows.push([
+      `${floor.rows} x ${floor.vocab}`,
+      floor.dtype,
+      formatTime(floor.median),
+      ...variants.map((variant) => formatRatio(of(variant)!.median / floor.median)),
+    ]);
+  }
+  return {
+    columns: [
+      words("rows x vocab"),
+      words("dtype"),
+      figures("read"),
+      figures("with one exp, x read"),
+      figures("with two, x read"),
+      figures("fused kernel, x read"),
+    ],
+    rows,
+  };
+}
+
 /** The time on each kind of logits over the time on random ones of the same shape. */
 export function hostileTable(measurements: readonly MeasurementRecord[]): Table {
   const fused = measurements.filter(({ variant }) => variant === "fused");

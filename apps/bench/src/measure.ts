@@ -73,10 +73,17 @@ export async function measureScenario(
   return outcome;
 }
 
-/** A scaling scenario draws curves of the kernel against its floor and the unfused pair; the others get everything. */
+const EXP_VARIANTS: readonly MeasuredVariant[] = ["read-exp", "read-two-exps"];
+
+/**
+ * The group `exp` asks what exp costs; a scaling scenario draws curves of the kernel against its floor and the unfused
+ * pair; the others get everything else.
+ */
 function variantsOf(meter: Meter, { group }: ScenarioRecord): MeasuredVariant[] {
-  if (!group.startsWith("scaling-")) return [...meter.variants, "end-to-end"];
-  return meter.variants.filter((variant) => variant !== "three-pass");
+  const kernels = meter.variants.filter((variant) => !EXP_VARIANTS.includes(variant));
+  if (group === "exp") return meter.variants.filter((variant) => variant === "fused" || variant.startsWith("read-"));
+  if (group.startsWith("scaling-")) return kernels.filter((variant) => variant !== "three-pass");
+  return [...kernels, "end-to-end"];
 }
 
 /** Input sets that push each other out of the caches of the device. */

@@ -217,7 +217,7 @@ function shape<T>(fields: { [K in keyof Required<T>]: Check }): Check {
 
 const backendName = oneOf("cuda", "webgpu", "wasm", "cpu");
 const deviceKind = oneOf("gpu", "software", "cpu");
-const variantName = oneOf("fused", "unfused", "three-pass", "read-floor", "end-to-end");
+const variantName = oneOf("fused", "unfused", "three-pass", "read-floor", "read-exp", "read-two-exps", "end-to-end");
 
 const scenarioFields = {
   group: text,

@@ -48,6 +48,10 @@ export const shapeGroups: Readonly<Record<string, ShapeGroup>> = {
     summary: "experts of a mixture: many rows, small vocab",
     shapes: [shape(65536, 256, 8), shape(65536, 128, 8), shape(1048576, 64, 6)],
   },
+  exp: {
+    summary: "what exp costs: the read floor without, with one and with two exp a logit",
+    shapes: [shape(4096, 128256, 20), shape(1024, 50257, 256)],
+  },
   "scaling-vocab": {
     summary: "growth over the vocabulary",
     shapes: vocabs.map((vocab) => shape(64, vocab, 50)),
@@ -82,7 +86,7 @@ export const scalingAxes: Readonly<Record<string, keyof Shape>> = {
 /** Names for several groups at once. */
 export const groupSets: Readonly<Record<string, readonly string[]>> = {
   scaling: Object.keys(scalingAxes),
-  targets: Object.keys(shapeGroups).filter((name) => !(name in scalingAxes)),
+  targets: Object.keys(shapeGroups).filter((name) => !(name in scalingAxes) && name !== "exp"),
 };
 
 /** What was asked for; a default fills what was not. */

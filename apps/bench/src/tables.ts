@@ -1,7 +1,7 @@
 /** Draws the marked tables of README.md and ANALYSIS.md anew, from the files in `apps/bench/results`. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { hostileTable, sourceLine, summaryTable } from "./document-tables.js";
+import { expTable, hostileTable, sourceLine, summaryTable } from "./document-tables.js";
 import { drawMarkedTables } from "./marked-tables.js";
 import { parseNpy } from "./npy.js";
 import { scalingTable, scenarioTable } from "./report.js";
@@ -20,7 +20,7 @@ const TWO_CORES = ["two-cores.json"];
 
 type Keep = (m: MeasurementRecord) => boolean;
 
-const scaling: Keep = ({ group }) => group.startsWith("scaling-");
+const scaling: Keep = ({ group }) => group.startsWith("scaling-") || group === "exp";
 /** The shape that the analysis counts. */
 const counted: Keep = ({ rows, vocab, k, data }) => rows === 1024 && vocab === 50257 && k === 256 && data === "random";
 
@@ -33,7 +33,7 @@ const definitions: Readonly<Record<string, () => Promise<string>>> = {
   },
   targets: async () => fromFiles(H200, (m) => !scaling(m), summaryTable),
   analysis: async () => fromFiles(H200, (m) => counted(m) && m.dtype === "f32", scenarioTable),
-  exp: async () => fromFiles(H200, counted, summaryTable),
+  exp: async () => fromFiles(H200, ({ group }) => group === "exp", expTable),
   "short-lists": async () => {
     const { logits, rows, vocab, dtype } = parseNpy(readFileSync(sample), "tiny-code-lm.npy");
     const kinds = [...syntheticRows(vocab, 256, 1), { name: "real logits", logits, rows, vocab, dtype }];

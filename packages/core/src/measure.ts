@@ -9,8 +9,9 @@ import type { HostLogits, SoftmaxTopK, SoftmaxTopKOptions } from "./types.js";
  * - `unfused`: softmax written to memory, then top-K over it.
  * - `three-pass`: the textbook fused kernel: max, then sum, then top-K, three reads of the logits.
  * - `read-floor`: the fastest kernel that only reads the same logits once.
+ * - `read-exp`, `read-two-exps`: a read of the logits with one, or with two, exp a logit: what exp costs.
  */
-export type Variant = "fused" | "unfused" | "three-pass" | "read-floor";
+export type Variant = "fused" | "unfused" | "three-pass" | "read-floor" | "read-exp" | "read-two-exps";
 
 export interface MeasureRequest {
   variant: Variant;
@@ -29,7 +30,7 @@ export interface MeasureRequest {
 export interface Measurement {
   /** Microseconds a call, one entry a repeat. Time on the device alone: no upload, no readback. */
   microseconds: number[];
-  /** What the variant computed for input set 0; absent for `read-floor`. */
+  /** What the variant computed for input set 0; absent for the variants that only read. */
   result?: SoftmaxTopK;
   /** Kernel launches (CUDA) or dispatches (WebGPU) a call. */
   launches: number;
@@ -43,6 +44,7 @@ export interface Measurement {
 
 /** Times the variants on one device. */
 export interface Meter extends AsyncDisposable {
+  /** Those that this device can time. */
   readonly variants: readonly Variant[];
   /** The paths of the fused kernel that this device can be forced to take. */
   readonly paths: readonly string[];

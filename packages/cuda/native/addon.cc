@@ -118,7 +118,9 @@ Napi::Value measure_variant(const Napi::CallbackInfo& info) {
   request.variant = variant == "fused"        ? Variant::fused
                     : variant == "unfused"    ? Variant::unfused
                     : variant == "three-pass" ? Variant::three_pass
-                                              : Variant::read_floor;
+                    : variant == "read-floor" ? Variant::read_floor
+                    : variant == "read-exp"   ? Variant::read_exp
+                                              : Variant::read_two_exps;
   request.dtype = dtype_of(options);
   request.rows = static_cast<uint32_t>(number(options, "rows"));
   request.vocab = static_cast<uint32_t>(number(options, "vocab"));

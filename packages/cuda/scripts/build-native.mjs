@@ -32,7 +32,7 @@ if (missing.length > 0) {
 const cmakeJs = join(dirname(createRequire(import.meta.url).resolve("cmake-js/package.json")), "bin/cmake-js");
 const settings = [
   `--CDCMAKE_CUDA_COMPILER=${tools.nvcc}`,
-  `--CDFUSED_TOPK_CUDA_ARCHITECTURES=${process.env.FUSED_TOPK_CUDA_ARCHITECTURES ?? ""}`,
+  `--CDFUSED_TOPK_CUDA_ARCHITECTURES=${process.env.FUSED_TOPK_CUDA_ARCHITECTURES || "all"}`,
 ];
 for (const command of ["configure", "build"]) {
   const options = ["--directory", root, "--out", join(root, "build"), "--parallel", "2", "--log-level", "error"];

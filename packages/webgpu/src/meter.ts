@@ -168,6 +168,8 @@ class WebGPUMeter implements Meter {
         return [await this.#baselines.threePass(options, buffers, this.#memory)];
       case "read-floor":
         return this.#baselines.floors(options, buffers, this.#memory);
+      default:
+        throw invalidArgument("variant", `one of ${this.variants.join(", ")}`, variant, "This meter times no other.");
     }
   }
 
