@@ -3,7 +3,10 @@ import { FusedTopKError } from "@fused-topk/core";
 import type { Capabilities } from "./plan.js";
 
 export interface DeviceOptions {
-  /** A device of the caller's, used as it is and never destroyed. */
+  /**
+   * A device of the caller's, used as it is and never destroyed. Its subgroups are used if it has the feature and `gpu`
+   * (in Node: pass it too) knows the WGSL language feature `subgroup_id`.
+   */
   device?: GPUDevice;
   /** The entry point of WebGPU. Default: `navigator.gpu`, or in Node the `webgpu` package if it is installed. */
   gpu?: GPU;
