@@ -42,15 +42,13 @@ uint32_t shared_bytes(const Problem& p, const DeviceProperties& device, bool wid
               : stream_shared_bytes<kNarrow>(stream_capacity<kNarrow>(p.k), device.major);
 }
 
-// Scratch of a split: tickets, then the parts' sums, counts and candidates.
+// Scratch of a split: tickets, then the parts' states and candidates.
 struct ScratchLayout {
-  size_t sums, counts, candidates, bytes;
-  ScratchLayout(uint64_t rows, uint64_t parts, uint64_t k) {
-    const auto aligned = [](size_t bytes) { return (bytes + 15) / 16 * 16; };
-    sums = aligned(rows * sizeof(uint32_t));
-    counts = sums + aligned(rows * parts * sizeof(PartialSum));
-    candidates = counts + aligned(rows * parts * sizeof(uint32_t));
-    bytes = candidates + rows * parts * k * sizeof(Candidate);
+  size_t states, candidates, bytes;
+  ScratchLayout(uint64_t rows, uint64_t parts, uint32_t k) {
+    states = (rows * sizeof(uint32_t) + 15) / 16 * 16;
+    candidates = states + rows * parts * sizeof(PartState);
+    bytes = candidates + rows * parts * published(k) * sizeof(Candidate);
   }
 };
 
@@ -62,7 +60,7 @@ Plan make_plan(const Problem& p, DType dtype, const DeviceProperties& device, Re
   const uint32_t by_size = p.vocab / kPartLogits, by_tiles = p.vocab / elements_a_tile(dtype);
   const uint32_t parts = std::max(2u, std::min({resident / p.rows, std::max(2u, by_size), by_tiles}));
   const ScratchLayout scratch(p.rows, parts, p.k);
-  return {regime, parts, scratch.bytes, scratch.sums};
+  return {regime, parts, scratch.bytes, scratch.states};
 }
 
 // The number coprime to `slots` that is nearest below their golden section, so that the first n positions of the visit
@@ -110,8 +108,7 @@ cudaError_t launch_stream(const Problem& p, const DeviceProperties& device, cons
     const ScratchLayout layout(p.rows, plan.parts, p.k);
     char* const base = static_cast<char*>(scratch);
     stream_plan.tickets = reinterpret_cast<uint32_t*>(base);
-    stream_plan.sums = reinterpret_cast<PartialSum*>(base + layout.sums);
-    stream_plan.counts = reinterpret_cast<uint32_t*>(base + layout.counts);
+    stream_plan.states = reinterpret_cast<PartState*>(base + layout.states);
     stream_plan.candidates = reinterpret_cast<Candidate*>(base + layout.candidates);
   }
   return launch_kernel(softmax_topk_stream<D, kThreads>, p.rows * plan.parts, kThreads,

@@ -36,19 +36,27 @@
 
 namespace fused_topk {
 
+// What a part publishes beside its candidates.
+struct PartState {
+  PartialSum sum;
+  uint32_t count;      // candidates
+  uint32_t threshold;  // a key that K candidates of this part reach, or that of -inf
+};
+
 // How the launcher cuts the rows into parts and tiles.
 struct StreamPlan {
   uint32_t parts;     // blocks a row
   uint32_t slots;     // tile positions a part: at least its tiles, however the row is aligned
   uint32_t stride;    // coprime to slots
   uint32_t capacity;  // of the candidate buffer, stream_capacity<kThreads>(k)
-  // Scratch, [rows * parts] states and [rows] tickets; unused where parts is 1. Tickets are 0 before and after a
-  // launch.
-  Candidate* candidates;  // [rows, parts, k]
-  PartialSum* sums;
-  uint32_t* counts;
-  uint32_t* tickets;
+  // Scratch; unused where parts is 1. Tickets are 0 before and after a launch.
+  PartState* states;      // [rows, parts]
+  Candidate* candidates;  // [rows, parts, published(k)]
+  uint32_t* tickets;      // [rows]
 };
+
+// Candidates a part may publish: the K best and some that only an exact cut would tell from them.
+__host__ __device__ constexpr uint32_t published(uint32_t k) { return k + kCrowded; }
 
 constexpr float kRescaleAbove = 8.0f;    // in powers of two over the reference
 constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on has an ulp of 64 or more
@@ -112,7 +120,7 @@ struct ThreadSum {
   __device__ __forceinline__ void rescale(float max, const Scale& scale) {
     const float scaled = max * scale.high;
     if (!(max >= limit && fabsf(scaled) <= 2 * kCoarse)) return;
-    sum *= exp2_fast(reference - scaled);
+    if (sum != 0) sum *= exp2_fast(reference - scaled);  // the first reference may be far above: 0 times infinity
     reference = scaled;
     limit = (scaled + kRescaleAbove) / scale.high;
   }
@@ -381,9 +389,10 @@ struct Stream {
   }
 
   // One warp: the row's totals, from the parts' sums and the best candidates of the warps.
-  __device__ void total_up(const PartialSum* sums, uint32_t count) {
+  template <class SumOf>
+  __device__ void total_up(SumOf sum_of, uint32_t count) {
     PartialSum mine{0, 0};
-    for (uint32_t i = lane(); i < count; i += 32) mine = merge(mine, sums[i]);
+    for (uint32_t i = lane(); i < count; i += 32) mine = merge(mine, sum_of(i));
     const PartialSum all = warp_merge(mine.reference, mine.sum);
     const float max = logit_of_key(warp_max(lane() < kWarps ? control.highest[lane()] : 0));
     // From the reference to the max: exact in double.
@@ -426,8 +435,10 @@ struct Stream {
     for (uint32_t i = thread(); i < need; i += kThreads) probs[i] = probability_of(load_logit<D>(start + indices[i]));
   }
 
-  // Writes the row from the candidates in the buffer, which the histogram has counted, and `count` partial sums.
-  __device__ void finish(const PartialSum* sums, uint32_t count) {
+  // Writes the row from the candidates in the buffer, which the histogram has counted, and the `count` partial sums
+  // that sum_of gives.
+  template <class SumOf>
+  __device__ void finish(SumOf sum_of, uint32_t count) {
     const uint32_t k = problem.k, n = select.filled(), need = min(n, k);
     float* const probs = problem.probs + row * k;
     uint32_t* const indices = problem.indices + row * k;
@@ -439,7 +450,7 @@ struct Stream {
       select.sort(
           n, need, reinterpret_cast<Candidate*>(ring), room,
           [&] {
-            if (warp() == kWarps - 1) total_up(sums, count);
+            if (warp() == kWarps - 1) total_up(sum_of, count);
           },
           [&](uint32_t rank, Candidate c) {
             probs[rank] = probability_of(candidate_logit(c));
@@ -474,19 +485,33 @@ struct Stream {
 
   // Writes the part's RowState to scratch. True in the block that arrives last, which sees all of them.
   __device__ bool publish_part() {
-    uint32_t n = select.filled();
-    if (n > problem.k) {
+    const uint32_t n = select.filled(), room = published(problem.k);
+    const uint64_t slot = row * plan.parts + part;
+    Candidate* const out = plan.candidates + slot * room;
+    if (warp() == 0) {
+      if (lane() == 0) control.select.kept = 0;
+      select.refresh();
+    }
+    __syncthreads();
+    const uint32_t threshold = control.select.threshold;
+    for (uint32_t i = thread(); i < n; i += kThreads) {
+      const Candidate c = select.buffer[i];
+      if (c >> 32 < threshold) continue;
+      const uint32_t place = atomicAdd(&control.select.kept, 1u);
+      if (place < room) out[place] = c;
+    }
+    __syncthreads();
+    uint32_t kept = control.select.kept;
+    if (kept > room) {  // many in one bin
       __syncthreads();
       select.cut(n);
-      n = problem.k;
+      kept = problem.k;
+      for (uint32_t i = thread(); i < kept; i += kThreads) out[i] = select.buffer[i];
     }
-    const uint64_t slot = row * plan.parts + part;
-    for (uint32_t i = thread(); i < n; i += kThreads) plan.candidates[slot * problem.k + i] = select.buffer[i];
-    if (thread() == 0) {
-      PartialSum all{0, 0};
-      for (int i = 0; i < kWarps; i++) all = merge(all, control.sums[i]);
-      plan.sums[slot] = all;
-      plan.counts[slot] = n;
+    if (warp() == 0) {
+      const PartialSum mine = lane() < kWarps ? control.sums[lane()] : PartialSum{0, 0};
+      const PartialSum all = warp_merge(mine.reference, mine.sum);
+      if (lane() == 0) plan.states[slot] = {all, kept, control.select.threshold};
     }
     __threadfence();
     __syncthreads();
@@ -498,26 +523,48 @@ struct Stream {
 
   // Merges the states of all parts into the buffer.
   __device__ void merge_parts() {
-    const uint32_t k = problem.k, parts = plan.parts;
-    const uint64_t first_slot = row * parts;
-    __syncthreads();
+    const uint32_t parts = plan.parts, room = published(problem.k);
+    const PartState* const states = plan.states + row * parts;
+    const Candidate* const candidates = plan.candidates + row * parts * room;
+    uint32_t* const counts = reinterpret_cast<uint32_t*>(ring);  // free by now
+    __syncthreads();                                             // the ticket has been read
     select.clear();
+    if (thread() == 0) control.ticket = 0;
     __syncthreads();
-    const uint64_t slots = static_cast<uint64_t>(parts) * k;
+    uint32_t total = 0, threshold = 0;
+    for (uint32_t i = thread(); i < parts; i += kThreads) {
+      total += counts[i] = __ldcg(&states[i].count);
+      threshold = max(threshold, __ldcg(&states[i].threshold));
+    }
+    threshold = warp_max(threshold);
+    total = warp_sum(total);
+    if (lane() == 0) {
+      atomicMax(&control.select.threshold, threshold);
+      atomicAdd(&control.ticket, total);
+    }
+    __syncthreads();
+    threshold = control.select.threshold;
+    const bool all_fit = control.ticket <= plan.capacity;
+    const uint64_t slots = static_cast<uint64_t>(parts) * room;
+#pragma unroll 4
     for (uint64_t base = 0; base < slots; base += kThreads) {
       const uint64_t at = base + thread();
       if (at < slots) {
-        const uint32_t from = static_cast<uint32_t>(at / k);
-        if (at - static_cast<uint64_t>(from) * k < __ldcg(plan.counts + first_slot + from)) {
-          const Candidate c = __ldcg(plan.candidates + first_slot * k + at);
-          if (c >= control.select.cut) select.buffer[atomicAdd(&control.select.count, 1u)] = c;
+        const uint32_t from = static_cast<uint32_t>(at / room);
+        if (at - static_cast<uint64_t>(from) * room < counts[from]) {
+          const Candidate c = __ldcg(candidates + at);
+          if (c >> 32 >= threshold && c >= control.select.cut) {
+            select.buffer[atomicAdd(&control.select.count, 1u)] = c;
+          }
         }
       }
+      if (all_fit) continue;
       __syncthreads();
       const uint32_t n = control.select.count;
       __syncthreads();
       if (n + kThreads > plan.capacity) select.cut(n);
     }
+    __syncthreads();
     const uint32_t n = control.select.count;
     if (n == 0) return;
     const uint32_t highest = select.count_again(n);
@@ -529,10 +576,10 @@ struct Stream {
     read_part();
     __syncthreads();
     if (plan.parts == 1) {
-      finish(control.sums, kWarps);
+      finish([&](uint32_t i) { return control.sums[i]; }, kWarps);
     } else if (publish_part()) {
       merge_parts();
-      finish(plan.sums + row * plan.parts, plan.parts);
+      finish([&](uint32_t i) { return plan.states[row * plan.parts + i].sum; }, plan.parts);
     }
   }
 };

@@ -117,6 +117,9 @@ class Implementation implements CudaBackend {
   async upload(logits: HostLogits, options: { dtype?: DType } = {}): Promise<DeviceLogits> {
     this.#requireUsable();
     const { length, dtype } = hostMemory(logits, options.dtype);
+    if (options.dtype !== undefined && options.dtype !== dtype) {
+      throw invalidArgument("dtype", `"${dtype}", the type of logits,`, options.dtype, "Leave dtype out.");
+    }
     const pointer = await this.#run(() => this.#native.upload(this.#context, bytesOf(logits)));
     return new OwnLogits(this, pointer, length, dtype, (memory) =>
       this.#disposed ? Promise.resolve() : this.#run(() => this.#native.free(this.#context, memory)),

@@ -50,6 +50,10 @@ describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)
     await device.free();
   });
 
+  test("upload refuses a dtype that is not the array's", async () => {
+    await expect(backend.upload(logits, { dtype: "f16" })).rejects.toMatchObject({ code: "ERR_INVALID_ARGUMENT" });
+  });
+
   test("wrap refuses what is no device memory", () => {
     const wrap = (pointer: unknown) => () => backend.wrap(pointer as bigint, { length: 10, dtype: "f32" });
     for (const pointer of [0n, -4n, 4096, 6n, 2n ** 64n, 4096n]) expect(wrap(pointer)).toThrow(FusedTopKError);
@@ -76,12 +80,11 @@ describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)
       { length: 4 },
       () => new Worker(new URL(`data:text/javascript,${encodeURIComponent(source)}`)),
     );
-    for (const worker of workers) {
-      expect(await new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject))).toEqual([
-        1, 2,
-      ]);
-      await worker.terminate();
-    }
+    const answers = workers.map(
+      (worker) => new Promise((resolve, reject) => worker.once("message", resolve).once("error", reject)),
+    );
+    expect(await Promise.all(answers)).toEqual(workers.map(() => [1, 2]));
+    await Promise.all(workers.map((worker) => worker.terminate()));
   });
 
   test("the meter's variants agree, on every path", async () => {
