@@ -247,6 +247,7 @@ struct Stream {
       }
       total.sum += total.term(scalar[i], scale);
     }
+    __syncthreads();  // a tile of a faster warp may not take a scalar's place
 
     // A refresh whenever the count of appended candidates passes a multiple of a power of two near k / 2.
     const int refresh_shift = max(5, 30 - __clz(problem.k));
