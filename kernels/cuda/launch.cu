@@ -5,34 +5,55 @@
 #include <cstring>
 #include <numeric>
 
-#include "small.cuh"
-#include "stream.cuh"
+#include "decode.cuh"
+#include "gating.cuh"
+#include "softmax_topk.cuh"
+#include "softmax_topk_small.cuh"
 
 namespace fused_topk {
 namespace {
 
 constexpr int kNarrow = 256, kWide = 512;
+constexpr uint32_t kDecodeRows = 12;    // more are faster split
 constexpr uint32_t kPartLogits = 8192;  // a part of fewer logits costs more in merging than it saves
+
+bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& device) {
+  if (device.decode_rows == 0) return false;
+  switch (dtype) {
+    case DType::f32:
+      return decode_fits<F32>(p, device.major);
+    case DType::f16:
+      return decode_fits<F16>(p, device.major);
+    case DType::bf16:
+      return decode_fits<BF16>(p, device.major);
+  }
+  return false;
+}
 
 // The table of regimes, first match wins.
 //
 //   regime       what runs                                   picked when
+//   gating       eight lanes a row, tiles in shared memory   vocab <= 256, k <= 8
 //   small        a warp a row, the row in registers          vocab <= 1024, k <= 32
+//   decode       a cluster of 16 blocks a row, in registers  at most 12 rows, as many as run at once; vocab to 262144,
+//                                                            k <= 256; sm_90 and later
 //   split        several blocks of 256 a row, one merge      the rows alone fill less than 3/8 of the device
 //   split-wide   the same with blocks of 512                 ..., k > 512
 //   stream       a block of 256 a row                        k <= 512
 //   stream-wide  a block of 512 a row                        k > 512, and the device has the shared memory
 //
 // A block of 256 keeps four to a multiprocessor; one of 512 has the ring and the buffer that a large k wants.
-Regime pick(const Problem& p, const DeviceProperties& device, bool wide_fits) {
+Regime pick(const Problem& p, DType dtype, const DeviceProperties& device, bool wide_fits) {
+  if (gating_fits(p.vocab, p.k)) return Regime::gating;
   if (p.vocab <= kSmallVocab && p.k <= kSmallK) return Regime::small;
+  if (p.rows <= std::min(kDecodeRows, device.decode_rows) && decode_can_run(p, dtype, device)) return Regime::decode;
   const bool wide = p.k > 512 && wide_fits;
   const uint32_t resident = device.multiprocessors * (wide ? 2 : 4);
   const bool split = p.vocab >= 2 * kPartLogits && p.rows < resident * 3 / 8;
   return split ? (wide ? Regime::split_wide : Regime::split) : (wide ? Regime::stream_wide : Regime::stream);
 }
 
-const char* const kNames[kRegimes] = {"small", "stream", "split", "stream-wide", "split-wide"};
+const char* const kNames[kRegimes] = {"gating", "small", "decode", "stream", "split", "stream-wide", "split-wide"};
 
 bool is_wide(Regime regime) { return regime == Regime::stream_wide || regime == Regime::split_wide; }
 bool is_split(Regime regime) { return regime == Regime::split || regime == Regime::split_wide; }
@@ -118,7 +139,9 @@ cudaError_t launch_stream(const Problem& p, const DeviceProperties& device, cons
 template <class D>
 cudaError_t launch_typed(const Problem& p, const DeviceProperties& device, const Plan& plan, void* scratch,
                          cudaStream_t stream) {
+  if (plan.regime == Regime::gating) return launch_gating<D>(p, stream);
   if (plan.regime == Regime::small) return launch_small<D>(p, stream);
+  if (plan.regime == Regime::decode) return launch_decode<D>(p, stream);
   return is_wide(plan.regime) ? launch_stream<D, kWide>(p, device, plan, scratch, stream)
                               : launch_stream<D, kNarrow>(p, device, plan, scratch, stream);
 }
@@ -139,6 +162,10 @@ cudaError_t query_device(int device, DeviceProperties* properties) {
   if (status == cudaSuccess) {
     status = read(cudaDevAttrMaxSharedMemoryPerMultiprocessor, &properties->shared_bytes_multiprocessor);
   }
+  Problem row{};
+  row.rows = row.k = 1;
+  row.vocab = row.row_stride = 131000;
+  if (status == cudaSuccess) properties->decode_rows = properties->major >= 9 ? decode_rows_at_once<F32>(row) : 0;
   return status;
 }
 
@@ -155,12 +182,16 @@ bool regime_of(const char* name, Regime* regime) {
 
 Plan plan(const Problem& problem, DType dtype, const DeviceProperties& device) {
   const bool wide_fits = shared_bytes(problem, device, true) <= device.shared_bytes;
-  return make_plan(problem, dtype, device, pick(problem, device, wide_fits));
+  return make_plan(problem, dtype, device, pick(problem, dtype, device, wide_fits));
 }
 
 bool plan_forced(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime, Plan* plan) {
-  if (regime == Regime::small) {
+  if (regime == Regime::gating) {
+    if (!gating_fits(p.vocab, p.k)) return false;
+  } else if (regime == Regime::small) {
     if (p.vocab > kSmallVocab || p.k > kSmallK) return false;
+  } else if (regime == Regime::decode) {
+    if (!decode_can_run(p, dtype, device)) return false;
   } else {
     if (shared_bytes(p, device, is_wide(regime)) > device.shared_bytes) return false;
     if (is_split(regime) && (p.vocab < 2 * elements_a_tile(dtype) || p.rows > kMaxRows / 2)) return false;

@@ -25,15 +25,16 @@ struct DeviceProperties {
   uint32_t multiprocessors;
   size_t shared_bytes;                 // of dynamic shared memory, most a block
   size_t shared_bytes_multiprocessor;  // of a multiprocessor
+  uint32_t decode_rows;                // that the decode kernel takes at once; 0 where the device has no such clusters
 };
 
 cudaError_t query_device(int device, DeviceProperties* properties);
 
 // The ways to compute a call; the table in launch.cu says when.
-enum class Regime : uint32_t { small, stream, split, stream_wide, split_wide };
-constexpr uint32_t kRegimes = 5;
+enum class Regime : uint32_t { gating, small, decode, stream, split, stream_wide, split_wide };
+constexpr uint32_t kRegimes = 7;
 
-// "small", "stream", "split", "stream-wide", "split-wide".
+// "gating", "small", "decode", "stream", "split", "stream-wide", "split-wide".
 const char* name_of(Regime regime);
 // False where no regime has this name.
 bool regime_of(const char* name, Regime* regime);
