@@ -577,7 +577,8 @@ auto kernel_for(uint32_t extent) {
   constexpr int kVectors = 8 / D::kPerVector;
   if (extent <= kReach / 4) return softmax_topk_decode<D, kVectors, 2>;
   if (extent <= kReach / 2) return softmax_topk_decode<D, 2 * kVectors, 2>;
-  return softmax_topk_decode < D, 4 * kVectors, D::kPerVector == 4 ? 1 : 2 > ;
+  constexpr int kBlocks = D::kPerVector == 4 ? 1 : 2;
+  return softmax_topk_decode<D, 4 * kVectors, kBlocks>;
 }
 
 // Elements of a row and of what precedes it in its first sector, at most.

@@ -578,8 +578,9 @@ struct Gating {
     const bool irregular = !(groups.sum < infinity() && fabsf(reference) < kGatingCoarse);
     int best[8];
     open_groups(own_row, groups, best);
-    uint32_t index[8];
-    float logit[8], probs[8];
+    alignas(16) uint32_t index[8];
+    alignas(16) float probs[8];
+    float logit[8];
 #pragma unroll
     for (int i = 0; i < 8; i++) index[i] = ~best[i] & kIndexMask;
     int last = 0;
@@ -659,11 +660,11 @@ cudaError_t launch_gating_padded(const Problem& problem, cudaStream_t stream) {
 template <class D>
 cudaError_t launch_gating(const Problem& problem, cudaStream_t stream) {
   constexpr int kHalves = 4 / sizeof(typename D::Storage);  // a 16-bit tile is half as large
-  if (problem.vocab <= 64)
-    return launch_gating_padded < D, 64, 8, 2 * kHalves, kHalves == 1 ? 12 : 8 > (problem, stream);
-  if (problem.vocab <= 128)
-    return launch_gating_padded < D, 128, 4 * kHalves, 2, kHalves == 1 ? 10 : 8 > (problem, stream);
-  return launch_gating_padded < D, 256, 4, 2, kHalves == 1 ? 6 : 8 > (problem, stream);
+  constexpr bool kWhole = kHalves == 1;
+  constexpr int kBlocks64 = kWhole ? 12 : 8, kBlocks128 = kWhole ? 10 : 8, kBlocks256 = kWhole ? 6 : 8;
+  if (problem.vocab <= 64) return launch_gating_padded<D, 64, 8, 2 * kHalves, kBlocks64>(problem, stream);
+  if (problem.vocab <= 128) return launch_gating_padded<D, 128, 4 * kHalves, 2, kBlocks128>(problem, stream);
+  return launch_gating_padded<D, 256, 4, 2, kBlocks256>(problem, stream);
 }
 
 }  // namespace fused_topk

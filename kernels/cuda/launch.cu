@@ -35,8 +35,8 @@ bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& devic
 //   regime       what runs                                   picked when
 //   gating       eight lanes a row, tiles in shared memory   vocab <= 256, k <= 8
 //   small        a warp a row, the row in registers          vocab <= 1024, k <= 32
-//   decode       a cluster of 16 blocks a row, in registers  at most 12 rows, as many as run at once; vocab to 262144,
-//                                                            k <= 256; sm_90 and later
+//   decode       a cluster of 16 blocks a row, in registers  at most 12 rows; vocab to 262144, k <= 256; sm_90 and
+//                                                            later, where such clusters run
 //   split        several blocks of 256 a row, one merge      the rows alone fill less than 3/8 of the device
 //   split-wide   the same with blocks of 512                 ..., k > 512
 //   stream       a block of 256 a row                        k <= 512

@@ -11,11 +11,9 @@
 // 1. Start. The first tiles arrive; each vector gives its maximum. The K-th largest of these is reached by K logits: a
 //    first threshold. The block's largest one is the reference of the sum.
 // 2. Stream. A tile costs a maximum, one comparison with the threshold and one exp2 a logit. Only a warp whose tile
-// beats
-//    the threshold appends (select.cuh), and only there can a logit be far above the reference.
+//    beats the threshold appends (select.cuh), and only there can a logit be far above the reference.
 // 3. Overflow. A warp that finds the buffer full goes to a barrier; the others follow at their next append or at the
-// end
-//    of their tiles. The block cuts the buffer, and every warp goes on with the tile it was at.
+//    end of their tiles. The block cuts the buffer, and every warp goes on with the tile it was at.
 // 4. Finish. One part a row: sort, and write K results. Several: the part's RowState goes to scratch memory, and the
 //    last block of the row to arrive, by a ticket, merges them.
 //

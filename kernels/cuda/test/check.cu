@@ -1,8 +1,7 @@
 // Checks every regime of the launcher on a GPU against the contract, on data made to break selections.
 //
-//   check [tiny|quick|full] [data]    tiny: small enough for racecheck, quick: for the other tools of
-//   compute-sanitizer.
-//                                     `data` is the number of one kind. Exit code 1 when anything is wrong.
+//   check [tiny|quick|full] [data]    tiny: small enough for compute-sanitizer; `data` is the number of one kind.
+//                                     Exit code 1 when anything is wrong.
 //
 // The check trusts no sort: a result is exact when its indices are strictly in the contract's order and exactly k
 // logits of the row come no later than the last of them. Probabilities are compared with float64 over the whole row.
@@ -342,7 +341,8 @@ int main(int argc, char** argv) {
   CHECK(query_device(0, &checker.device));
   CHECK(cudaMalloc(&checker.faults, sizeof(Faults)));
 
-  const std::vector<Shape> quick = {{3, 1, 1},      {9, 31, 8},      {9, 33, 33},      {8, 256, 8},
+  const std::vector<Shape> quick = {{3, 1, 1},      {9, 31, 8},      {9, 33, 33},      {9, 64, 8},
+                                    {9, 100, 8},    {40, 104, 7},    {9, 200, 5},      {8, 256, 8},
                                     {9, 1000, 50},  {8, 1024, 32},   {9, 4097, 256},   {8, 5000, 4096},
                                     {9, 20011, 50}, {8, 50257, 256}, {8, 40000, 1000}, {64, 6007, 1500}};
   const std::vector<Shape> more = {{1, 128256, 50}, {8, 128256, 1},     {16, 50257, 7},    {8, 151936, 1024},
@@ -350,10 +350,12 @@ int main(int argc, char** argv) {
                                    {65537, 255, 8}, {1024, 50257, 256}, {300, 32000, 2},   {8, 32000, 513},
                                    {8, 4096, 4096}, {2000, 2049, 1000}, {64, 128256, 1024}};
   // A row of one part and a part of a row reach every phase of a stream with one overflow of the buffer.
-  const std::vector<Shape> tiny_shapes = {{2, 33, 8}, {2, 12007, 50}, {1, 6007, 1500}};
+  const std::vector<Shape> tiny_shapes = {{2, 33, 8}, {33, 104, 8}, {2, 12007, 50}, {1, 6007, 1500}};
   for (int data = 0; data < kDataKinds; data++) {
     if (argc > 2 && std::atoi(argv[2]) != data) continue;
     for (const Shape& shape : tiny ? tiny_shapes : quick) checker.all_dtypes(shape, data, 1.0, data % 5, data % 3);
+    // Aligned rows, padded or not: gating copies these by vectors.
+    for (uint32_t vocab : {64u, 104u, 200u, 256u}) checker.all_dtypes({35, vocab, 8}, data, 1.0, 0, 0);
     if (full) {
       for (const Shape& shape : more) checker.all_dtypes(shape, data, 1.0, data % 7, (data * 3) % 11);
     }
