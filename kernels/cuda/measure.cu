@@ -36,6 +36,28 @@ struct Stream {
     cudaStreamDestroy(stream);
   }
 };
+// A graph of the calls that a stream captures.
+struct Graph {
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t executable = nullptr;
+  Graph() = default;
+  Graph(const Graph&) = delete;
+  ~Graph() {
+    if (executable) cudaGraphExecDestroy(executable);
+    if (graph) cudaGraphDestroy(graph);
+  }
+  void capture(cudaStream_t stream, const std::function<void()>& calls) {
+    require(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+    try {
+      calls();
+    } catch (...) {
+      cudaStreamEndCapture(stream, &graph);  // a stream that captures cannot be destroyed
+      throw;
+    }
+    require(cudaStreamEndCapture(stream, &graph));
+    require(cudaGraphInstantiate(&executable, graph, 0));
+  }
+};
 
 constexpr int kWarmUps = 2;
 constexpr double kLeastGraphMicroseconds = 1000;  // a replay this long makes the two events' own cost vanish
@@ -44,25 +66,20 @@ constexpr double kLeastGraphMicroseconds = 1000;  // a replay this long makes th
 std::vector<double> replay(const Stream& s, uint32_t sets, uint32_t repeats, double expected_microseconds,
                            const std::function<void(uint32_t)>& call) {
   const uint32_t rounds = std::max(1u, static_cast<uint32_t>(kLeastGraphMicroseconds / (expected_microseconds * sets)));
-  cudaGraph_t graph;
-  cudaGraphExec_t executable;
-  require(cudaStreamBeginCapture(s.stream, cudaStreamCaptureModeThreadLocal));
-  for (uint32_t i = 0; i < rounds * sets; i++) call(i % sets);
-  require(cudaStreamEndCapture(s.stream, &graph));
-  const cudaError_t status = cudaGraphInstantiate(&executable, graph, 0);
-  cudaGraphDestroy(graph);
-  require(status);
+  Graph graph;
+  graph.capture(s.stream, [&] {
+    for (uint32_t i = 0; i < rounds * sets; i++) call(i % sets);
+  });
   std::vector<double> microseconds;
   for (uint32_t i = 0; i < kWarmUps + repeats; i++) {
     require(cudaEventRecord(s.begin, s.stream));
-    require(cudaGraphLaunch(executable, s.stream));
+    require(cudaGraphLaunch(graph.executable, s.stream));
     require(cudaEventRecord(s.end, s.stream));
     require(cudaEventSynchronize(s.end));
     float milliseconds;
     require(cudaEventElapsedTime(&milliseconds, s.begin, s.end));
     if (i >= kWarmUps) microseconds.push_back(milliseconds * 1000.0 / (rounds * sets));
   }
-  cudaGraphExecDestroy(executable);
   return microseconds;
 }
 

@@ -94,7 +94,11 @@ Napi::Value free_upload(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value is_device_memory(const Napi::CallbackInfo& info) {
-  return Napi::Boolean::New(info.Env(), context_of(info[0])->is_device_memory(address_of(info[1])));
+  try {
+    return Napi::Boolean::New(info.Env(), context_of(info[0])->is_device_memory(address_of(info[1])));
+  } catch (const Failure& failure) {
+    throw to_error(info.Env(), failure);
+  }
 }
 
 Napi::Value dispose(const Napi::CallbackInfo& info) {

@@ -63,13 +63,13 @@ class Lane {
  public:
   Lane() {
     require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream");
-    for (cudaEvent_t& event : copied_) {
-      require(cudaEventCreateWithFlags(&event, cudaEventDisableTiming | cudaEventBlockingSync), "create an event");
+    for (cudaEvent_t* event : {&copied_[0], &copied_[1], &done_}) {
+      require(cudaEventCreateWithFlags(event, cudaEventDisableTiming | cudaEventBlockingSync), "create an event");
     }
   }
   ~Lane() {
     cudaStreamSynchronize(stream_);
-    for (cudaEvent_t event : copied_) cudaEventDestroy(event);
+    for (cudaEvent_t event : {copied_[0], copied_[1], done_}) cudaEventDestroy(event);
     cudaStreamDestroy(stream_);
   }
 
@@ -115,7 +115,11 @@ class Lane {
     send_pieces(static_cast<char*>(to), from, bytes, bytes, bytes);
   }
 
-  void wait() { require(cudaStreamSynchronize(stream_), "finish the call"); }
+  // Asleep: cudaStreamSynchronize may spin, and the threads of Node's pool are few.
+  void wait() {
+    require(cudaEventRecord(done_, stream_), "record an event");
+    require(cudaEventSynchronize(done_), "finish the call");
+  }
 
  private:
   void send_rows(const char* first_row, size_t row_bytes, size_t stride_bytes, size_t rows) {
@@ -137,7 +141,7 @@ class Lane {
   }
 
   cudaStream_t stream_ = nullptr;
-  cudaEvent_t copied_[2] = {};
+  cudaEvent_t copied_[2] = {}, done_ = nullptr;
   Buffer<DeviceAllocator> logits_, results_, scratch_;
   Buffer<PinnedAllocator> staging_, fetched_;
 };
@@ -147,14 +151,18 @@ Context::Context(int device) : device_(device) {
   require(cudaGetDeviceCount(&count), "find a device");
   if (device < 0 || device >= count) {
     throw Failure("ERR_BACKEND_UNAVAILABLE",
-                  "There is no CUDA device " + std::to_string(device) + "; " + std::to_string(count) + " were found.");
+                  "There is no CUDA device " + std::to_string(device) + "; the number of devices is " +
+                      std::to_string(count) + ".",
+                  count == 1 ? "Pass device 0." : "Pass a device from 0 to " + std::to_string(count - 1) + ".");
   }
   enter();
   require(cudaFree(nullptr), "open the device");
   require(query_device(device, &properties_), "query the device");
   if (properties_.major * 10 + properties_.minor < 75) {
-    throw Failure("ERR_BACKEND_UNAVAILABLE", "The device has compute capability " + std::to_string(properties_.major) +
-                                                 "." + std::to_string(properties_.minor) + "; 7.5 or later is needed.");
+    throw Failure("ERR_BACKEND_UNAVAILABLE",
+                  "Device " + std::to_string(device) + " has compute capability " + std::to_string(properties_.major) +
+                      "." + std::to_string(properties_.minor) + ".",
+                  "This GPU is too old: Turing (compute capability 7.5) or later is needed.");
   }
   cudaDeviceProp all;
   require(cudaGetDeviceProperties(&all, device), "query the device");

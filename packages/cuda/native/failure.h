@@ -8,10 +8,11 @@
 
 namespace fused_topk {
 
-// `code` is one of FusedTopKErrorCode.
+// `code` is one of FusedTopKErrorCode; `fix` says what to do, where that depends on more than the code.
 struct Failure : std::runtime_error {
-  std::string code;
-  Failure(std::string code, const std::string& message) : std::runtime_error(message), code(std::move(code)) {}
+  std::string code, fix;
+  Failure(std::string code, const std::string& message, std::string fix = "")
+      : std::runtime_error(message), code(std::move(code)), fix(std::move(fix)) {}
 };
 
 // Throws a Failure unless the status is success; `doing` completes "CUDA failed to ...".
