@@ -228,10 +228,11 @@ bool Context::is_device_memory(const void* address) const {
   enter();
   cudaPointerAttributes attributes;
   const cudaError_t status = cudaPointerGetAttributes(&attributes, address);
-  if (status != cudaSuccess) {
+  if (status == cudaErrorInvalidValue) {
     cudaGetLastError();
     return false;
   }
+  require(status, "look the address up");
   return attributes.devicePointer != nullptr &&
          (attributes.type == cudaMemoryTypeManaged ||
           (attributes.type == cudaMemoryTypeDevice && attributes.device == device_));

@@ -2,6 +2,7 @@
 import {
   allocateResult,
   type Backend,
+  bytesPerElement,
   type DType,
   disposedError,
   FusedTopKError,
@@ -44,8 +45,8 @@ export interface CudaBackend extends Backend {
    * calls, and what writes it must have finished before a call.
    *
    * @param pointer address of the first element, in memory of this backend's device, aligned to the element.
-   * @param options `length` in elements.
-   * @throws {FusedTopKError} `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`
+   * @param options `length` in elements; that the first and the last are in the device's memory is checked.
+   * @throws {FusedTopKError} `ERR_INVALID_ARGUMENT`, `ERR_DISPOSED`, `ERR_DEVICE_LOST`, `ERR_DEVICE`
    */
   wrap(pointer: bigint, options: { length: number; dtype: DType }): DeviceLogits;
 }
@@ -138,15 +139,25 @@ class Implementation implements CudaBackend {
     if (typeof pointer !== "bigint" || pointer <= 0n || pointer >= 2n ** 64n) {
       throw invalidArgument("pointer", "a device address", pointer, "Pass the address as a bigint that is not 0.");
     }
-    if (pointer % (dtype === "f32" ? 4n : 2n) !== 0n) {
+    const element = BigInt(bytesPerElement[dtype]);
+    if (pointer % element !== 0n) {
       throw invalidArgument("pointer", `an address aligned to ${dtype}`, pointer, "Pass the address of an element.");
     }
-    if (!this.#native.isDeviceMemory(this.#context, pointer)) {
+    if (!this.#isDeviceMemory(pointer)) {
       throw invalidArgument(
         "pointer",
         `an address in memory of ${this.device}`,
         pointer,
         "Pass memory that cudaMalloc gave on this device.",
+      );
+    }
+    const end = pointer + BigInt(length) * element;
+    if (length > 0 && (end > 2n ** 64n || !this.#isDeviceMemory(end - 1n))) {
+      throw invalidArgument(
+        "length",
+        "at most the elements that the memory at pointer holds",
+        length,
+        "Pass the number of elements, not of bytes.",
       );
     }
     return new OwnLogits(this, pointer, length, dtype, () => Promise.resolve());
@@ -159,6 +170,14 @@ class Implementation implements CudaBackend {
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
+  }
+
+  #isDeviceMemory(address: bigint): boolean {
+    try {
+      return this.#native.isDeviceMemory(this.#context, address);
+    } catch (failure) {
+      throw nativeError(failure);
+    }
   }
 
   #requireUsable(): void {

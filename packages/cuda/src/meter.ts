@@ -1,5 +1,5 @@
 /** Measurement of the CUDA kernels, for the bench. Not public API. */
-import { disposedError, hostMemory } from "@fused-topk/core";
+import { disposedError, hostMemory, invalidArgument } from "@fused-topk/core";
 import type { Measurement, MeasureRequest, Meter } from "@fused-topk/core/measure";
 import { bytesOf, type CudaBackendOptions, openDevice } from "./backend.js";
 import { nativeError } from "./native.js";
@@ -24,6 +24,14 @@ export async function createCudaMeter(options: CudaBackendOptions = {}): Promise
       const { rows, vocab, k } = options;
       const { length, dtype } = hostMemory(template, options.dtype);
       const templateRows = Math.floor(length / vocab);
+      if (!(templateRows >= 1)) {
+        throw invalidArgument(
+          "template",
+          `at least vocab (${vocab}) logits`,
+          length,
+          "Pass one row of logits or more.",
+        );
+      }
       const request = { variant, dtype, rows, vocab, k, templateRows, sets, repeats, path };
       try {
         const { microseconds, probs, indices, logSumExp, ...figures } = await native.measure(

@@ -18,7 +18,10 @@ export interface NativeMeasurement {
   path: string;
 }
 
-/** The exports of the addon. Its promises reject with an `Error` whose `code` is a `FusedTopKErrorCode`. */
+/**
+ * The exports of the addon. They reject with, and `isDeviceMemory` throws, an `Error` whose `code` is a
+ * `FusedTopKErrorCode` and whose `fix`, where it has one, says what to do.
+ */
 export interface Native {
   readonly maxK: number;
   readonly maxRows: number;
@@ -56,8 +59,6 @@ export interface Native {
 const FILE = "fused_topk_cuda.node";
 
 const fixes: Partial<Record<FusedTopKErrorCode, string>> = {
-  ERR_BACKEND_UNAVAILABLE:
-    "Install an NVIDIA driver (580 or later) on a machine with an NVIDIA GPU, or use another backend.",
   ERR_OUT_OF_MEMORY: "Split the rows over several calls, or free device memory.",
   ERR_DEVICE_LOST: "The CUDA context of this process is lost: restart the process.",
 };
@@ -95,8 +96,8 @@ export function loadNative(): Native {
 
 /** The FusedTopKError of a failure that the addon reports. */
 export function nativeError(failure: unknown): FusedTopKError {
-  const { code = "ERR_DEVICE", message } = failure as { code?: FusedTopKErrorCode; message: string };
-  const fix = fixes[code];
+  const error = failure as { code?: FusedTopKErrorCode; message: string; fix?: string };
+  const { code = "ERR_DEVICE", message, fix = fixes[code] } = error;
   return new FusedTopKError(code, message, { cause: failure, ...(fix !== undefined && { fix }) });
 }
 
