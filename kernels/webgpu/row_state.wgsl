@@ -30,23 +30,13 @@ fn order_key(bits: u32) -> u32 {
 }
 
 // The logit of a key.
-fn key_logit(key: u32) -> f32 {
+fn logit_of_key(key: u32) -> f32 {
   return widen(vec4(select(~key, key ^ 0x80000000u, key >= 0x80000000u))).x;
 }
 
-// `top` lives in the candidate buffer (select.wgsl).
-struct RowState {
-  // `sum` is kept against this: a logit near the largest seen, or LOWEST_FLOAT before the first that is not masked.
-  reference: f32,
-  // The sum of exp((x - reference) / temperature) over the logits seen.
-  sum: f32,
-  // The highest and lowest raw_key seen: the exact max, and whether there was a NaN or +inf.
-  highest: u32,
-  lowest: u32,
-}
-
-fn empty() -> RowState {
-  return RowState(LOWEST_FLOAT, 0.0, 0u, 0xffffffffu);
+// A candidate: what compares by (key descending, index ascending).
+fn make_candidate(bits: u32, index: u32) -> vec2<u32> {
+  return vec2(order_key(bits), index);
 }
 
 // x * scale. A device may take subnormal floats for zero; where they matter, at tiny temperatures, integers scale them, and
@@ -62,6 +52,13 @@ fn scaled(x: vec4<f32>) -> vec4<f32> {
   return select(magnitude, -magnitude, bitcast<vec4<u32>>(x) >= vec4(0x80000000u));
 }
 
+// Whether two different floats are so large that `scaled` makes them one. At a tiny temperature they are worlds apart.
+fn is_lost(x: vec4<f32>, reference: f32) -> vec4<bool> {
+  let other = scaled(vec4(reference));
+  let is_same = bitcast<vec4<u32>>(x) == vec4(bitcast<u32>(reference));
+  return (scaled(x) == other) & (abs(other) >= vec4(-LOWEST_FLOAT)) & !is_same;
+}
+
 // (x - reference) / temperature * log2(e), the exponent of a weight. The difference first: x / temperature alone would
 // cost the bits that x shares with the reference.
 fn exponent(x: vec4<f32>, reference: f32) -> vec4<f32> {
@@ -73,18 +70,62 @@ fn exponent(x: vec4<f32>, reference: f32) -> vec4<f32> {
   return difference * params.log2e_by_temperature;
 }
 
-// Whether two different floats are so large that `scaled` makes them one. At a tiny temperature they are worlds apart.
-fn is_lost(x: vec4<f32>, reference: f32) -> vec4<bool> {
-  let other = scaled(vec4(reference));
-  let is_same = bitcast<vec4<u32>>(x) == vec4(bitcast<u32>(reference));
-  return (scaled(x) == other) & (abs(other) >= vec4(-LOWEST_FLOAT)) & !is_same;
+// What logits add to a sum kept against `reference`: exp((x - reference) / temperature).
+fn weight(x: vec4<f32>, reference: f32) -> vec4<f32> {
+  return exp2(exponent(x, reference));
+}
+
+// `top` lives in the candidate buffer (select.wgsl).
+struct RowState {
+  // `sum` is kept against this: a logit near the largest seen, or LOWEST_FLOAT before the first that is not masked.
+  reference: f32,
+  // The sum of exp((x - reference) / temperature) over the logits seen.
+  sum: f32,
+  // The highest and lowest raw_key seen: the exact max, and whether there was a NaN or +inf.
+  highest: u32,
+  lowest: u32,
 }
 
 // The state with its sum measured against another reference.
 fn rescaled(state: RowState, reference: f32) -> RowState {
-  let factor = exp2(exponent(vec4(state.reference), reference).x);
+  let factor = weight(vec4(state.reference), reference).x;
   // 0 * inf would be NaN: a state without weight stays without.
   return RowState(reference, select(state.sum * factor, 0.0, state.sum == 0.0), state.highest, state.lowest);
+}
+
+fn empty() -> RowState {
+  return RowState(LOWEST_FLOAT, 0.0, 0u, 0xffffffffu);
+}
+
+// A sum may reach 2^HEADROOM times the number of its logits before its reference moves: each move costs an exp and its error.
+const HEADROOM = 8.0;
+
+// Adds the logits that an invocation holds of a tile, of which `highest` is the largest raw_key.
+fn push(before: RowState, tile: Tile, highest: u32) -> RowState {
+  var state = before;
+  state.highest = max(state.highest, highest);
+  state.lowest = min(state.lowest, key_min(tile));
+  let tile_max = logit_of_key(highest);
+  if (exponent(vec4(tile_max), state.reference).x > HEADROOM) {
+    state = rescaled(state, tile_max);
+  }
+  state.sum += tile_weight(tile, state.reference);
+  return state;
+}
+
+// The sum of the weights of a tile.
+fn tile_weight(tile: Tile, reference: f32) -> f32 {
+  let sum = (vector_weight(tile.a, reference) + vector_weight(tile.b, reference))
+    + (vector_weight(tile.c, reference) + vector_weight(tile.d, reference));
+  return (sum.x + sum.y) + (sum.z + sum.w);
+}
+
+fn vector_weight(words: vec4<u32>, reference: f32) -> vec4<f32> {
+  let low = weight(widen(slot_bits(words, 0u)), reference);
+  if (LOGITS_PER_WORD == 1u) {
+    return low;
+  }
+  return low + weight(widen(slot_bits(words, 1u)), reference);
 }
 
 fn merge(a: RowState, b: RowState) -> RowState {
@@ -103,7 +144,7 @@ fn row_max(state: RowState) -> f32 {
   if (state.highest <= KEY_NEGATIVE_INFINITY) {
     return LOWEST_FLOAT;
   }
-  return key_logit(state.highest);
+  return logit_of_key(state.highest);
 }
 
 const NAN_BITS = 0x7fc00000u;
@@ -114,14 +155,14 @@ fn normalised(state: RowState) -> RowState {
 }
 
 // The bits of a probability. WGSL allows exp an error of 3 + 2|x| ulp, too much at x = -69: hence exp_times.
-fn finish_probability(state: RowState, key: u32) -> u32 {
+fn probability(state: RowState, key: u32) -> u32 {
   if (!has_softmax(state)) {
     return NAN_BITS;
   }
   if (key <= KEY_NEGATIVE_INFINITY) {
     return 0u;
   }
-  let logit = vec4(key_logit(key));
+  let logit = vec4(logit_of_key(key));
   if (TINY_TEMPERATURE && is_lost(logit, state.reference).x) {
     return 0u;
   }

@@ -4,7 +4,7 @@
 //   cut      a full buffer is cut to its K best by an exact radix select, which raises the threshold
 //   sort     brings the K best in order
 //
-// A candidate is vec2(order_key, index). Candidates are distinct, and (key descending, index ascending) is a strict total
+// A candidate is vec2(order_key, index), from make_candidate. Candidates are distinct, and (key descending, index ascending) is a strict total
 // order, so the K best are one set, whatever the order of visits. Exact for every input.
 
 const DIGIT_BITS = 8u;
@@ -171,7 +171,7 @@ fn comes_before(a: vec2<u32>, b: vec2<u32>) -> bool {
 }
 
 // Sorts the first `count` <= K candidates, best first, by Batcher's bitonic network over the next power of two. Uniform.
-fn sort_candidates(count: u32) {
+fn sort(count: u32) {
   for (var i = count + invocation; i < params.sort_size; i += WORKGROUP_SIZE) {
     store_candidate(i, vec2(KEY_NAN, 0xffffffffu));
   }

@@ -20,33 +20,28 @@
 // tiles of a block, the blocks of a part, then the merges.
 const BLOCK_TILES = 16u;
 
-// A sum may reach 2^HEADROOM times the number of its logits before its reference moves: each move costs an exp and its error.
-const HEADROOM = 8.0;
-
-@compute @workgroup_size(WORKGROUP_SIZE)
-fn scan_rows(
-  place: Place,
+// Which workgroup this is, of how many. Apart from Place, because it is the same for all of a workgroup.
+struct Grid {
   @builtin(workgroup_id) workgroup: vec3<u32>,
   @builtin(num_workgroups) workgroups: vec3<u32>,
-) {
+}
+
+@compute @workgroup_size(WORKGROUP_SIZE)
+fn scan_rows(place: Place, grid: Grid) {
   enter(place);
-  open_candidates(workgroup.x);
-  for (var row = workgroup.x; row < params.rows; row += workgroups.x) {
+  open_candidates(grid.workgroup.x);
+  for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     let state = reduce(scan(row_begin(row), 0u, params.vocab));
     finish(row, state);
   }
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn scan_parts(
-  place: Place,
-  @builtin(workgroup_id) workgroup: vec3<u32>,
-  @builtin(num_workgroups) workgroups: vec3<u32>,
-) {
+fn scan_parts(place: Place, grid: Grid) {
   enter(place);
-  open_candidates(workgroup.x);
+  open_candidates(grid.workgroup.x);
   let tasks = params.rows * params.parts_here;
-  for (var task = workgroup.x; task < tasks; task += workgroups.x) {
+  for (var task = grid.workgroup.x; task < tasks; task += grid.workgroups.x) {
     let row = task / params.parts_here;
     let part = params.first_part + task % params.parts_here;
     let begin = part * params.part_length;
@@ -71,14 +66,10 @@ fn scan_parts(
 const NO_CANDIDATE = vec2(KEY_NAN, 0xffffffffu);
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn merge_parts(
-  place: Place,
-  @builtin(workgroup_id) workgroup: vec3<u32>,
-  @builtin(num_workgroups) workgroups: vec3<u32>,
-) {
+fn merge_parts(place: Place, grid: Grid) {
   enter(place);
-  open_candidates(workgroup.x);
-  for (var row = workgroup.x; row < params.rows; row += workgroups.x) {
+  open_candidates(grid.workgroup.x);
+  for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     let first_slot = row * params.parts;
     var own = empty();
     for (var part = invocation; part < params.parts; part += WORKGROUP_SIZE) {
@@ -159,29 +150,6 @@ fn key_min(tile: Tile) -> u32 {
   return min(min(m.x, m.y), min(m.z, m.w));
 }
 
-fn weights(words: vec4<u32>, reference: f32) -> vec4<f32> {
-  let low = exp2(exponent(widen(slot_bits(words, 0u)), reference));
-  if (LOGITS_PER_WORD == 1u) {
-    return low;
-  }
-  return low + exp2(exponent(widen(slot_bits(words, 1u)), reference));
-}
-
-// Adds the logits that an invocation holds of a tile, of which `highest` is the largest raw_key.
-fn push(before: RowState, tile: Tile, highest: u32) -> RowState {
-  var state = before;
-  state.highest = max(state.highest, highest);
-  state.lowest = min(state.lowest, key_min(tile));
-  let tile_max = key_logit(highest);
-  if (exponent(vec4(tile_max), state.reference).x > HEADROOM) {
-    state = rescaled(state, tile_max);
-  }
-  let sum = (weights(tile.a, state.reference) + weights(tile.b, state.reference))
-    + (weights(tile.c, state.reference) + weights(tile.d, state.reference));
-  state.sum += (sum.x + sum.y) + (sum.z + sum.w);
-  return state;
-}
-
 // Appends what a tile holds above the bar; returns the bar, higher if the buffer was cut. Uniform.
 fn append(tile: Tile, vector: u32, origin: u32, first: u32, last: u32, highest: u32, old_bar: Threshold) -> Threshold {
   var bar = old_bar;
@@ -202,7 +170,7 @@ fn append(tile: Tile, vector: u32, origin: u32, first: u32, last: u32, highest: 
         let lane = bit % 4u;
         let bits = slot_bits(tile_words(tile, load), slot)[lane];
         let position = slot_positions(vector + invocation + load * WORKGROUP_SIZE, slot)[lane];
-        store_candidate(at, vec2(order_key(bits), position - origin));
+        store_candidate(at, make_candidate(bits, position - origin));
         at++;
       }
     }
@@ -227,7 +195,7 @@ fn admitted(tile: Tile, vector: u32, first: u32, last: u32, least: u32) -> u32 {
       let within = is_within(positions, first, last);
       for (var lane = 0u; lane < 4u; lane++) {
         if (within[lane] && order_key(bits[lane]) >= least) {
-    found |= 1u << (load * LOGITS_PER_VECTOR + slot * 4u + lane);
+          found |= 1u << (load * LOGITS_PER_VECTOR + slot * 4u + lane);
         }
       }
     }
@@ -269,12 +237,12 @@ fn cut_to_k() -> u32 {
 
 // Writes the results of a row from its state and the candidate buffer. Uniform.
 fn finish(row: u32, state: RowState) {
-  sort_candidates(cut_to_k());
+  sort(cut_to_k());
   let total = normalised(state);
   let first = params.first_result + row * params.k;
   for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {
     let candidate = load_candidate(i);
-    probs[first + i] = finish_probability(total, candidate.x);
+    probs[first + i] = probability(total, candidate.x);
     indices[first + i] = candidate.y;
   }
   if (invocation == 0u) {

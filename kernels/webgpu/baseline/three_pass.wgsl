@@ -2,14 +2,10 @@
 // logits: max, sum, top-K. Appended to softmax_topk.wgsl and unfused.wgsl, whose select_row it uses.
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn three_pass_rows(
-  place: Place,
-  @builtin(workgroup_id) workgroup: vec3<u32>,
-  @builtin(num_workgroups) workgroups: vec3<u32>,
-) {
+fn three_pass_rows(place: Place, grid: Grid) {
   enter(place);
-  open_candidates(workgroup.x);
-  for (var row = workgroup.x; row < params.rows; row += workgroups.x) {
+  open_candidates(grid.workgroup.x);
+  for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     let extremes = reduce(max_pass(row));
     let state = reduce(sum_pass(row, row_max(extremes)));
     select_row(row);
@@ -34,9 +30,7 @@ fn sum_pass(row: u32, reference: f32) -> RowState {
   var block = 0.0;
   for (var tile_index = 0u; tile_index < params.tiles; tile_index++) {
     let tile = load_tile(first / LOGITS_PER_VECTOR + tile_index * TILE_VECTORS, first, first + params.vocab);
-    let sum = (weights(tile.a, reference) + weights(tile.b, reference))
-      + (weights(tile.c, reference) + weights(tile.d, reference));
-    block += (sum.x + sum.y) + (sum.z + sum.w);
+    block += tile_weight(tile, reference);
     if (tile_index % BLOCK_TILES == BLOCK_TILES - 1u) {
       state.sum += block;
       block = 0.0;

@@ -9,13 +9,9 @@
 @group(0) @binding(9) var<storage, read_write> softmax: array<f32>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn softmax_rows(
-  place: Place,
-  @builtin(workgroup_id) workgroup: vec3<u32>,
-  @builtin(num_workgroups) workgroups: vec3<u32>,
-) {
+fn softmax_rows(place: Place, grid: Grid) {
   enter(place);
-  for (var row = workgroup.x; row < params.rows; row += workgroups.x) {
+  for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     let first = row_begin(row);
     let last = first + params.vocab;
     let first_vector = first / LOGITS_PER_VECTOR;
@@ -35,12 +31,12 @@ fn softmax_rows(
       let tile = load_tile(vector, first, last);
       for (var load = 0u; load < LOADS; load++) {
         for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-          let weight = exp2(exponent(widen(slot_bits(tile_words(tile, load), slot)), total.reference));
+          let weights = weight(widen(slot_bits(tile_words(tile, load), slot)), total.reference);
           let positions = slot_positions(vector + invocation + load * WORKGROUP_SIZE, slot);
           let within = is_within(positions, first, last);
           for (var lane = 0u; lane < 4u; lane++) {
             if (within[lane]) {
-              softmax[row * params.vocab + positions[lane] - first] = weight[lane] / total.sum;
+              softmax[row * params.vocab + positions[lane] - first] = weights[lane] / total.sum;
             }
           }
         }
@@ -53,19 +49,15 @@ fn softmax_rows(
 }
 
 @compute @workgroup_size(WORKGROUP_SIZE)
-fn topk_rows(
-  place: Place,
-  @builtin(workgroup_id) workgroup: vec3<u32>,
-  @builtin(num_workgroups) workgroups: vec3<u32>,
-) {
+fn topk_rows(place: Place, grid: Grid) {
   enter(place);
-  open_candidates(workgroup.x);
-  for (var row = workgroup.x; row < params.rows; row += workgroups.x) {
+  open_candidates(grid.workgroup.x);
+  for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     select_row(row);
-    sort_candidates(cut_to_k());
+    sort(cut_to_k());
     for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {
       let candidate = load_candidate(i);
-      probs[params.first_result + row * params.k + i] = bitcast<u32>(key_logit(candidate.x));
+      probs[params.first_result + row * params.k + i] = bitcast<u32>(logit_of_key(candidate.x));
       indices[params.first_result + row * params.k + i] = candidate.y;
     }
   }

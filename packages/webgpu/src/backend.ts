@@ -6,6 +6,7 @@ import {
   disposedError,
   FusedTopKError,
   type HostLogits,
+  hostMemory,
   invalidArgument,
   type ResolvedOptions,
   resolveHostOptions,
@@ -18,6 +19,7 @@ import { type DeviceOptions, type OpenDevice, openDevice, words } from "./device
 import { fused, type Pipeline, Pipelines } from "./pipelines.js";
 import { type Dispatch, type EntryPoint, MAX_K, type PathOptions, type Plan, planTopK, requirePath } from "./plan.js";
 import { type BufferSlice, type CallBuffers, recordDispatch, resourcesOf } from "./record.js";
+import { refusalOf } from "./refusal.js";
 import { BufferUsage, MAP_MODE_READ } from "./spec.js";
 import { uploadRange } from "./upload.js";
 
@@ -101,7 +103,8 @@ class Implementation implements WebGPUBackend {
   readonly #arena: Arena;
   readonly #recordedScratch: Arena;
   readonly #pending = new Set<Promise<unknown>>();
-  readonly #whenLost: Promise<never>;
+  /** Rejects what waits while the device may be lost; one entry each, so that nothing outlives its call. */
+  readonly #waiting = new Set<(lost: FusedTopKError) => void>();
   #lost: FusedTopKError | undefined;
   #disposed: Promise<void> | undefined;
 
@@ -116,11 +119,10 @@ class Implementation implements WebGPUBackend {
     this.#readbacks = new ReadbackPool(device);
     this.#arena = new Arena(device, true);
     this.#recordedScratch = new Arena(device, false);
-    this.#whenLost = device.lost.then((info) => {
+    device.lost.then((info) => {
       this.#lost = lostError(info);
-      throw this.#lost;
+      for (const reject of this.#waiting) reject(this.#lost);
     });
-    this.#whenLost.catch(() => {});
   }
 
   async softmaxTopK(logits: HostLogits | GPUBuffer, options: SoftmaxTopKOptions): Promise<SoftmaxTopK> {
@@ -129,11 +131,12 @@ class Implementation implements WebGPUBackend {
     if (isGPUBuffer(logits)) {
       resolved = resolveOptions(options, {}, this.limits.maxK);
       requireBuffer("logits", logits, logitsBytes(resolved));
+      requireUnmapped(logits);
     } else {
       resolved = resolveHostOptions(logits, options, this.limits.maxK);
     }
     const result = allocateResult(resolved.rows, resolved.k);
-    const call = Promise.race([this.#runBatches(logits, resolved, result), this.#whenLost]);
+    const call = this.#unlessLost(this.#runBatches(logits, resolved, result));
     this.#pending.add(call);
     try {
       await call;
@@ -197,18 +200,52 @@ class Implementation implements WebGPUBackend {
   /** One submit (host logits larger than the upload buffer: one for each of its fillings) and one readback. */
   async #run(logits: HostLogits | GPUBuffer, options: ResolvedOptions, result: SoftmaxTopK, row: number) {
     const { rows, k } = options;
-    const onDevice = isGPUBuffer(logits);
     const capabilities = { ...this.#opened.capabilities };
-    if (!onDevice) capabilities.bindingBytes = Math.min(capabilities.bindingBytes, BATCH_UPLOAD_BYTES);
+    if (!isGPUBuffer(logits)) capabilities.bindingBytes = Math.min(capabilities.bindingBytes, BATCH_UPLOAD_BYTES);
     const plan = planTopK(options, capabilities, this.#path);
     const pipelines = await this.#compile(plan);
+    // Compiling took time, in which the caller may have detached them.
+    if (!isGPUBuffer(logits)) hostMemory(logits, options.dtype);
     const device = this.gpuDevice;
 
     device.pushErrorScope("out-of-memory");
     device.pushErrorScope("validation");
     const layout = resultLayout(rows, k);
+    let readback: GPUBuffer | undefined;
+    let mapping: Promise<unknown>;
+    try {
+      readback = this.#readbacks.acquire(layout.bytes);
+      this.#submit(plan, pipelines, logits, layout, readback);
+      mapping = readback.mapAsync(MAP_MODE_READ, 0, layout.bytes).then(() => undefined, asError);
+    } catch (error) {
+      mapping = Promise.resolve(asError(error));
+    }
+    const [validation, memory, failure] = await Promise.all([popErrorScope(device), popErrorScope(device), mapping]);
+    if (readback && !memory && !validation && failure === undefined) {
+      try {
+        copyResults(readback.getMappedRange(0, layout.bytes), layout, options, result, row);
+        readback.unmap();
+        this.#readbacks.release(readback);
+        return;
+      } catch (error) {
+        readback.destroy();
+        throw await this.#explain(null, null, error, logits);
+      }
+    }
+    readback?.destroy();
+    throw await this.#explain(memory, validation, failure, logits);
+  }
+
+  /** Everything a run asks of the device, without waiting for it. */
+  #submit(
+    plan: Plan,
+    pipelines: Map<string, Pipeline>,
+    logits: HostLogits | GPUBuffer,
+    layout: ResultLayout,
+    readback: GPUBuffer,
+  ): void {
+    const device = this.gpuDevice;
     const results = this.#arena.get("results", layout.bytes);
-    const readback = this.#readbacks.acquire(layout.bytes);
     const output = (offset: number): BufferSlice => ({ buffer: results, offset });
     const submit = (dispatches: Dispatch[], source: BufferSlice, isLast: boolean) => {
       const buffers: CallBuffers = {
@@ -222,36 +259,46 @@ class Implementation implements WebGPUBackend {
       if (isLast) encoder.copyBufferToBuffer(results, 0, readback, 0, layout.bytes);
       device.queue.submit([encoder.finish()]);
     };
-    if (onDevice) {
+    if (isGPUBuffer(logits)) {
       submit(plan.dispatches, whole(logits), true);
-    } else {
-      const fillings = groupByLogits(plan.dispatches);
-      const upload = this.#arena.get("logits", Math.max(...fillings.map(({ logits }) => logits.length)));
-      for (const [i, filling] of fillings.entries()) {
-        uploadRange(device.queue, upload, logits, filling.logits);
-        const start = { buffer: upload, offset: -filling.logits.offset };
-        submit(filling.dispatches, start, i === fillings.length - 1);
-      }
+      return;
     }
-    const [validation, memory, failure] = await Promise.all([
-      popErrorScope(device),
-      popErrorScope(device),
-      readback.mapAsync(MAP_MODE_READ, 0, layout.bytes).then(() => undefined, asError),
-    ]);
-    if (memory || validation || failure) {
-      readback.destroy();
-      if (memory) this.#arena.destroy();
-      // What fails for no other reason fails because the device is gone, and the news may still be on its way.
-      if (!memory && !validation) await Promise.race([device.lost, delay(NEWS_OF_LOSS_MS)]);
-      if (this.#lost) throw this.#lost;
-      throw callError(memory, validation, failure, onDevice);
+    const fillings = groupByLogits(plan.dispatches);
+    const upload = this.#arena.get("logits", Math.max(...fillings.map((filling) => filling.logits.length)));
+    for (const [i, filling] of fillings.entries()) {
+      uploadRange(device.queue, upload, logits, filling.logits);
+      const start = { buffer: upload, offset: -filling.logits.offset };
+      submit(filling.dispatches, start, i === fillings.length - 1);
     }
-    const bytes = readback.getMappedRange(0, layout.bytes);
-    result.probs.set(new Float32Array(bytes, layout.probs, rows * k), row * k);
-    result.indices.set(new Uint32Array(bytes, layout.indices, rows * k), row * k);
-    result.logSumExp.set(new Float32Array(bytes, layout.logSumExp, rows), row);
-    readback.unmap();
-    this.#readbacks.release(readback);
+  }
+
+  /** What a failed run rejects with. */
+  async #explain(
+    memory: GPUError | null,
+    validation: GPUError | null,
+    failure: unknown,
+    logits: HostLogits | GPUBuffer,
+  ): Promise<FusedTopKError> {
+    if (memory) this.#arena.destroy();
+    // What fails for no other reason fails because the device is gone, and the news may still be on its way.
+    if (!memory && !validation) await this.#unlessLost(delay(NEWS_OF_LOSS_MS));
+    const refusal = validation && isGPUBuffer(logits) ? await refusalOf(this.gpuDevice, logits) : null;
+    return this.#lost ?? callError(memory, validation, failure, refusal);
+  }
+
+  /** Settles as `work` does, or rejects as soon as the device is lost. */
+  async #unlessLost<T>(work: Promise<T>): Promise<T> {
+    let reject: (lost: FusedTopKError) => void;
+    const loss = new Promise<never>((_, whenLost) => {
+      reject = whenLost;
+      if (this.#lost) whenLost(this.#lost);
+    });
+    this.#waiting.add(reject!);
+    try {
+      return await Promise.race([work, loss]);
+    } finally {
+      this.#waiting.delete(reject!);
+    }
   }
 
   #record(
@@ -309,12 +356,26 @@ function groupByLogits(dispatches: readonly Dispatch[]): Filling[] {
   return fillings;
 }
 
+type ResultLayout = ReturnType<typeof resultLayout>;
+
 /** Where the results of a call lie in one buffer. */
 function resultLayout(rows: number, k: number) {
   const section = (bytes: number) => Math.ceil(bytes / 256) * 256;
   const indices = section(rows * k * 4);
   const logSumExp = 2 * indices;
   return { probs: 0, indices, logSumExp, bytes: logSumExp + rows * 4 };
+}
+
+function copyResults(
+  bytes: ArrayBuffer,
+  layout: ResultLayout,
+  { rows, k }: ResolvedOptions,
+  result: SoftmaxTopK,
+  row: number,
+): void {
+  result.probs.set(new Float32Array(bytes, layout.probs, rows * k), row * k);
+  result.indices.set(new Uint32Array(bytes, layout.indices, rows * k), row * k);
+  result.logSumExp.set(new Float32Array(bytes, layout.logSumExp, rows), row);
 }
 
 function logitsBytes({ rows, vocab, offset, rowStride, dtype }: ResolvedOptions): number {
@@ -351,6 +412,16 @@ function requireBuffer(name: string, buffer: unknown, bytes: number): asserts bu
   }
 }
 
+/** Only for a call that submits at once: what is recorded may be unmapped before its submit. */
+function requireUnmapped(logits: GPUBuffer): void {
+  if (logits.mapState === "unmapped") return;
+  throw new FusedTopKError(
+    "ERR_INVALID_ARGUMENT",
+    `Expected an unmapped GPUBuffer for logits but received one whose mapState is "${logits.mapState}".`,
+    { fix: "Call its unmap() first." },
+  );
+}
+
 function requireDistinct({ logits, probs, indices, logSumExp }: GPUBuffers): void {
   if (new Set([logits, probs, indices, logSumExp]).size === 4) return;
   throw new FusedTopKError("ERR_INVALID_ARGUMENT", "Expected four different buffers but two are the same.", {
@@ -372,11 +443,12 @@ function lostError({ reason, message }: GPUDeviceLostInfo): FusedTopKError {
   );
 }
 
+/** @param refusal what WebGPU has against the caller's logits, if that is what it refused. */
 function callError(
   memory: GPUError | null,
   validation: GPUError | null,
   failure: unknown,
-  onDevice: boolean,
+  refusal: GPUError | null,
 ): FusedTopKError {
   if (memory) {
     return new FusedTopKError("ERR_OUT_OF_MEMORY", `The WebGPU device is out of memory: ${words(memory.message)}.`, {
@@ -384,16 +456,17 @@ function callError(
       cause: memory,
     });
   }
-  if (validation && onDevice) {
+  if (refusal) {
     return new FusedTopKError(
       "ERR_INVALID_ARGUMENT",
-      `WebGPU refused the GPUBuffer logits: ${words(validation.message)}.`,
+      `WebGPU refused the GPUBuffer logits: ${words(refusal.message)}.`,
       {
         fix: "Pass a buffer of backend.gpuDevice that is neither mapped nor destroyed.",
-        cause: validation,
+        cause: refusal,
       },
     );
   }
+  if (failure instanceof FusedTopKError) return failure;
   const cause = validation ?? failure;
   return new FusedTopKError("ERR_DEVICE", `The WebGPU call failed: ${words(validation?.message ?? failure)}.`, {
     cause,

@@ -123,8 +123,11 @@ export class Pipelines<Entry extends string> {
     if (!module) {
       // Validation errors come back through the pipeline; the scope keeps them out of the caller's handlers.
       device.pushErrorScope("validation");
-      module = device.createShaderModule({ label: `fused-topk ${key}`, code: this.#library.text(kernel) });
-      device.popErrorScope().catch(() => {});
+      try {
+        module = device.createShaderModule({ label: `fused-topk ${key}`, code: this.#library.text(kernel) });
+      } finally {
+        device.popErrorScope().catch(() => {});
+      }
       this.#modules.set(key, module);
     }
     const bindings = this.#library.bindings(kernel, entry);
