@@ -64,7 +64,7 @@ function checkOrder(options: SelectOptions): readonly BackendName[] {
     throw invalidArgument("order", "an array of backend names", order, 'Pass for instance ["webgpu", "cpu"].');
   }
   if (order.length === 0) {
-    throw invalidArgument("order", "at least one backend name", "[]", `Name one of ${NAMES.join(", ")}.`);
+    throw invalidArgument("order", "at least one backend name", order, `Name one of ${NAMES.join(", ")}.`);
   }
   for (const [i, name] of order.entries()) requireName(`order[${i}]`, name);
   return order;

@@ -1,11 +1,11 @@
 /** Every way to call a backend wrongly, with what it must answer. */
-import type { FusedTopKErrorCode, HostLogits, SoftmaxTopKOptions } from "@fused-topk/core";
+import type { FusedTopKErrorCode, HostLogits } from "@fused-topk/core";
 
 export interface Misuse {
   /** Completes "refuses ...". */
   name: string;
   logits?: () => HostLogits;
-  options?: Partial<Record<keyof SoftmaxTopKOptions, unknown>> | null;
+  options?: Record<string, unknown> | null;
   code?: FusedTopKErrorCode;
   /** Names the argument, what was expected and what was received; ends with the fix. */
   message: RegExp;
@@ -55,9 +55,10 @@ export const misuses: readonly Misuse[] = [
   {
     name: "rows x vocab past the array",
     options: { rows: 3 },
-    message: /^Expected logits to hold 9 elements \(rows 3, vocab 3, offset 0, rowStride 3\) but it has 6\. Pass more/,
+    message:
+      /^Expected logits to hold 9 elements \(rows 3, vocab 3, offset 0, rowStride 3\) but they have 6\. Pass more/,
   },
-  { name: "rowStride past the array", options: { rowStride: 4 }, message: /to hold 7 elements .* but it has 6\./ },
+  { name: "rowStride past the array", options: { rowStride: 4 }, message: /to hold 7 elements .* but they have 6\./ },
   { name: "rowStride below vocab", options: { rowStride: 2 }, message: /^Expected an integer >= 3 for rowStride but / },
   { name: "fractional rowStride", options: { rowStride: 3.5 }, message: /for rowStride but received 3\.5\./ },
   {
@@ -68,7 +69,7 @@ export const misuses: readonly Misuse[] = [
   {
     name: "offset that leaves too few logits",
     options: { offset: 1 },
-    message: /to hold 7 elements .* but it has 6\./,
+    message: /to hold 7 elements .* but they have 6\./,
   },
   {
     name: "negative offset",
@@ -123,6 +124,17 @@ export const misuses: readonly Misuse[] = [
       return logits;
     },
     message: /^The ArrayBuffer of logits is detached.+ pass a copy\.$/,
+  },
+  {
+    name: "an option that does not exist",
+    options: { temprature: 0.5 },
+    message:
+      /^Expected one of rows, vocab, k, .+ for the name of an option but received "temprature"\. Check the spell/,
+  },
+  {
+    name: "an option that does not exist in place of one that does",
+    options: { k: undefined, topK: 2 },
+    message: /but received "topK"\. Check the spelling/,
   },
   { name: "no options", options: null, message: /^Expected an object for options but received (null|undefined)\./ },
 ];

@@ -21,10 +21,10 @@ export class FusedTopKError extends Error {
   readonly code: FusedTopKErrorCode;
   readonly fix?: string;
 
-  /** @param problem what is wrong, with the value at fault; a full sentence. */
+  /** @param problem what is wrong, with the value at fault: a full sentence, or lines that end with a line break. */
   constructor(code: FusedTopKErrorCode, problem: string, options: { fix?: string; cause?: unknown } = {}) {
     super(
-      options.fix === undefined ? problem : `${problem} ${options.fix}`,
+      options.fix === undefined ? problem : `${problem}${problem.endsWith("\n") ? "" : " "}${options.fix}`,
       options.cause === undefined ? undefined : { cause: options.cause },
     );
     this.name = "FusedTopKError";
@@ -52,6 +52,7 @@ export function disposedError(what: string): FusedTopKError {
 function describe(value: unknown): string {
   if (typeof value === "string") return JSON.stringify(value);
   if (typeof value === "bigint") return `${value}n`;
+  if (Array.isArray(value) && value.length === 0) return "[]";
   if (typeof value === "object" && value !== null) return `an object of type ${value.constructor?.name ?? "Object"}`;
   if (typeof value === "function") return "a function";
   return String(value);

@@ -12,6 +12,16 @@ export interface LogitsMemory {
   dtype?: DType;
 }
 
+/** Every option; the type makes the list complete. */
+const OPTION_NAMES: Readonly<Record<keyof SoftmaxTopKOptions, true>> = {
+  rows: true,
+  vocab: true,
+  k: true,
+  dtype: true,
+  offset: true,
+  rowStride: true,
+  temperature: true,
+};
 const MAX_VOCAB = 2 ** 32 - 1;
 const MIN_NORMAL_FLOAT32 = 2 ** -126;
 
@@ -28,6 +38,11 @@ export function resolveOptions(
 ): ResolvedOptions {
   if (typeof options !== "object" || options === null) {
     throw invalidArgument("options", "an object", options, "Pass { rows, vocab, k }.");
+  }
+  for (const name of Object.keys(options)) {
+    if (Object.hasOwn(OPTION_NAMES, name)) continue;
+    const names = Object.keys(OPTION_NAMES).join(", ");
+    throw invalidArgument("the name of an option", `one of ${names}`, name, "Check the spelling, or leave it out.");
   }
   const { rows, vocab, k } = options;
   requireInteger("rows", rows, 0, Number.MAX_SAFE_INTEGER, "Pass the number of rows; 0 gives an empty result.");
@@ -52,7 +67,7 @@ export function resolveOptions(
     throw new FusedTopKError(
       "ERR_INVALID_ARGUMENT",
       `Expected logits to hold ${end} elements (rows ${rows}, vocab ${vocab}, offset ${offset}, rowStride ${rowStride}) ` +
-        `but it has ${memory.length}.`,
+        `but they have ${memory.length}.`,
       { fix: "Pass more logits, or lower rows, vocab, offset or rowStride." },
     );
   }
@@ -76,6 +91,13 @@ export function resolveHostOptions(logits: HostLogits, options: SoftmaxTopKOptio
  */
 export function hostMemory(logits: HostLogits, dtype?: DType): Required<LogitsMemory> {
   const own = arrayDType(logits);
+  if (own === undefined && typeof (logits as { mapAsync?: unknown } | null)?.mapAsync === "function") {
+    throw new FusedTopKError(
+      "ERR_INVALID_ARGUMENT",
+      "Expected a Float32Array, a Float16Array or a Uint16Array for logits but received a GPUBuffer.",
+      { fix: "Only the webgpu backend takes one: pass it there, or copy it to a typed array." },
+    );
+  }
   if (own === undefined) {
     throw invalidArgument(
       "logits",

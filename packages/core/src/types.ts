@@ -1,11 +1,11 @@
-/// <reference lib="esnext.float16" />
-/// <reference lib="esnext.disposable" />
-
 /** Element type of the logits. */
 export type DType = "f32" | "f16" | "bf16";
 
 /** The backends of fused-topk, fastest first. */
 export type BackendName = "cuda" | "webgpu" | "wasm" | "cpu";
+
+/** The type `Float16Array`, or `never` where TypeScript's lib has none. */
+type Float16ArrayIfKnown = typeof globalThis extends { Float16Array: { readonly prototype: infer T } } ? T : never;
 
 /**
  * Logits in the memory of JavaScript.
@@ -14,7 +14,7 @@ export type BackendName = "cuda" | "webgpu" | "wasm" | "cpu";
  * - `Float16Array`: dtype `f16` (where the engine has the type: Node 24, current browsers).
  * - `Uint16Array`: the raw bits of `f16` or `bf16`; `options.dtype` says which and is required.
  */
-export type HostLogits = Float32Array | Float16Array | Uint16Array;
+export type HostLogits = Float32Array | Float16ArrayIfKnown | Uint16Array;
 
 /** What to compute. Sizes and positions are in elements, never in bytes. */
 export interface SoftmaxTopKOptions {

@@ -11,6 +11,11 @@ describe("FusedTopKError", () => {
     expect(error.message).toBe("No adapter was found. Install a driver.");
   });
 
+  test("has the fix on a line of its own after a problem of several lines", () => {
+    const error = new FusedTopKError("ERR_DEVICE", "Two reasons.\n  one\n  two\n", { fix: "Mend them." });
+    expect(error.message).toBe("Two reasons.\n  one\n  two\nMend them.");
+  });
+
   test("carries its cause, and has neither fix nor cause unless given", () => {
     const cause = new RangeError("too long");
     expect(new FusedTopKError("ERR_OUT_OF_MEMORY", "No memory.", { cause }).cause).toBe(cause);
@@ -29,6 +34,7 @@ test.each([
   [3n, "3n"],
   [undefined, "undefined"],
   [null, "null"],
+  [[], "[]"],
   [new Float64Array(2), "an object of type Float64Array"],
   [Object.create(null), "an object of type Object"],
   [() => 1, "a function"],

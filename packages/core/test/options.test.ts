@@ -97,7 +97,7 @@ const refused: [Partial<Record<keyof SoftmaxTopKOptions, unknown>>, string][] = 
   ],
   [
     { rows: 3 },
-    "Expected logits to hold 9 elements (rows 3, vocab 3, offset 0, rowStride 3) but it has 6. Pass more logits, or lower rows, vocab, offset or rowStride.",
+    "Expected logits to hold 9 elements (rows 3, vocab 3, offset 0, rowStride 3) but they have 6. Pass more logits, or lower rows, vocab, offset or rowStride.",
   ],
   [{ dtype: "f64" }, 'Expected "f32", "f16" or "bf16" for dtype but received "f64". Pass one of these.'],
   [
@@ -133,6 +133,13 @@ describe("refuses", () => {
   test("another type of array", () => {
     expect(refusal(() => hostMemory(new Float64Array(1) as unknown as HostLogits))).toBe(
       "Expected a Float32Array, a Float16Array or a Uint16Array for logits but received an object of type Float64Array. Pass one of these; other numbers can be converted with Float32Array.from.",
+    );
+  });
+
+  test("a GPUBuffer, which only the webgpu backend takes", () => {
+    const buffer = { mapAsync() {} } as unknown as HostLogits;
+    expect(refusal(() => hostMemory(buffer))).toBe(
+      "Expected a Float32Array, a Float16Array or a Uint16Array for logits but received a GPUBuffer. Only the webgpu backend takes one: pass it there, or copy it to a typed array.",
     );
   });
 
