@@ -58,12 +58,18 @@ export interface CudaBackend extends Backend {
  *   `ERR_INVALID_ARGUMENT`.
  */
 export async function createCudaBackend(options: CudaBackendOptions = {}): Promise<CudaBackend> {
-  const { native, context, device } = await openDevice(options.device ?? 0);
+  const { native, context, device } = await openDevice(options);
   return new Implementation(native, context, device);
 }
 
 /** Loads the addon and opens a device. */
-export async function openDevice(device: number): Promise<{ native: Native; context: NativeContext; device: string }> {
+export async function openDevice(
+  options: CudaBackendOptions,
+): Promise<{ native: Native; context: NativeContext; device: string }> {
+  if (typeof options !== "object" || options === null) {
+    throw invalidArgument("options", "an object", options, "Pass { device: 0 } or nothing.");
+  }
+  const { device = 0 } = options;
   if (!Number.isInteger(device) || device < 0 || device > 0x7fffffff) {
     throw invalidArgument("device", "an integer >= 0", device, "Pass the index of a CUDA device; 0 is the first.");
   }

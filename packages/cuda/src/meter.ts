@@ -10,7 +10,7 @@ import { nativeError } from "./native.js";
  * @throws {FusedTopKError} as a rejection: `ERR_BACKEND_UNAVAILABLE`, `ERR_INVALID_ARGUMENT`.
  */
 export async function createCudaMeter(options: CudaBackendOptions = {}): Promise<Meter> {
-  const { native, context } = await openDevice(options.device ?? 0);
+  const { native, context } = await openDevice(options);
   let disposed: Promise<void> | undefined;
   const dispose = () => {
     disposed ??= native.dispose(context);

@@ -1,4 +1,5 @@
 /** The addon: what it exports, how it is found, and how its failures become FusedTopKErrors. */
+import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { FusedTopKError, type FusedTopKErrorCode, type ResolvedOptions } from "@fused-topk/core";
@@ -57,6 +58,8 @@ export interface Native {
 }
 
 const FILE = "fused_topk_cuda.node";
+/** One of them is there where an NVIDIA driver is loaded on Linux, the second under WSL. */
+const DRIVER_FILES = ["/dev/nvidiactl", "/dev/dxg"];
 
 const fixes: Partial<Record<FusedTopKErrorCode, string>> = {
   ERR_OUT_OF_MEMORY: "Split the rows over several calls, or free device memory.",
@@ -89,8 +92,25 @@ export function loadNative(): Native {
       cause: failures[0],
     });
   }
-  throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", "The CUDA addon is not built.", {
-    fix: "Install the CUDA toolkit (13.0 or later), CMake and a C++ compiler and run `npm run build`, or use another backend.",
+  throw missingAddon();
+}
+
+/** A checkout can build the addon, an installed package cannot; without a driver neither is of use. */
+function missingAddon(): FusedTopKError {
+  const [missing, remedy] = existsSync(new URL("../CMakeLists.txt", import.meta.url))
+    ? [
+        "the CUDA addon is not built",
+        "install the CUDA toolkit (13.0 or later), CMake and a C++ compiler and run `npm run build`",
+      ]
+    : [
+        "this copy of @fused-topk/cuda was published without the CUDA addon",
+        "build it in a checkout of fused-topk and name the file in FUSED_TOPK_CUDA_ADDON",
+      ];
+  const hasDriver = process.platform !== "linux" || DRIVER_FILES.some((file) => existsSync(file));
+  const problem = hasDriver ? missing : `this machine has no NVIDIA driver (no ${DRIVER_FILES[0]}), and ${missing}`;
+  const fix = hasDriver ? remedy : `on a machine with an NVIDIA GPU, install its driver (580 or later), then ${remedy}`;
+  return new FusedTopKError("ERR_BACKEND_UNAVAILABLE", `${capitalised(problem)}.`, {
+    fix: `${capitalised(fix)}, or use another backend.`,
   });
 }
 
@@ -99,6 +119,10 @@ export function nativeError(failure: unknown): FusedTopKError {
   const error = failure as { code?: FusedTopKErrorCode; message: string; fix?: string };
   const { code = "ERR_DEVICE", message, fix = fixes[code] } = error;
   return new FusedTopKError(code, message, { cause: failure, ...(fix !== undefined && { fix }) });
+}
+
+function capitalised(text: string): string {
+  return text[0]!.toUpperCase() + text.slice(1);
 }
 
 function words(failure: unknown): string {

@@ -1,9 +1,9 @@
 /** Machines without a GPU, a driver or the addon: a typed error that says what is missing and what to do. */
 import { execFileSync } from "node:child_process";
-import { copyFileSync, existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
+import { fileURLToPath, pathToFileURL } from "node:url";
 import { FusedTopKError } from "@fused-topk/core";
 import { afterAll, describe, expect, test } from "vitest";
 import { createCudaBackend } from "../src/index.js";
@@ -24,17 +24,17 @@ async function rejection(promise: Promise<unknown>): Promise<FusedTopKError> {
   return outcome as FusedTopKError;
 }
 
-/** The error of `createCudaBackend` in a process of its own, with the package's modules laid out in `folder`. */
-function inOwnProcess(env: NodeJS.ProcessEnv): { code: string; message: string } {
-  const dist = new URL("../dist/", import.meta.url);
+/** The error of `createCudaBackend` in a process of its own. */
+function inOwnProcess(env: NodeJS.ProcessEnv, dist = new URL("../dist/", import.meta.url)) {
   const script = `import { createCudaBackend } from ${JSON.stringify(new URL("index.js", dist).href)};
     await createCudaBackend().then(() => { throw "a backend"; }, ({ code, message }) => console.log(JSON.stringify({ code, message })));`;
   const file = join(folder, "create.mjs");
   writeFileSync(file, script);
-  return JSON.parse(execFileSync(process.execPath, [file], { env: { ...process.env, ...env }, encoding: "utf8" }));
+  const json = execFileSync(process.execPath, [file], { env: { ...process.env, ...env }, encoding: "utf8" });
+  return JSON.parse(json) as { code: string; message: string };
 }
 
-for (const device of [-1, 1.5, Number.NaN, "0" as unknown as number]) {
+for (const device of [-1, 1.5, Number.NaN, null as unknown as number, "0" as unknown as number]) {
   test(`device ${JSON.stringify(device)} is refused before anything is loaded`, async () => {
     const error = await rejection(createCudaBackend({ device }));
     expect(error.code).toBe("ERR_INVALID_ARGUMENT");
@@ -42,11 +42,37 @@ for (const device of [-1, 1.5, Number.NaN, "0" as unknown as number]) {
   });
 }
 
+for (const options of [null, 0, "gpu"]) {
+  test(`options ${JSON.stringify(options)} are refused before anything is loaded`, async () => {
+    const error = await rejection(createCudaBackend(options as never));
+    expect(error.code).toBe("ERR_INVALID_ARGUMENT");
+    expect(error.message).toMatch(/^Expected an object for options but received .+ Pass \{ device: 0 \}/);
+  });
+}
+
+/** What comes before the missing addon where no driver is loaded. */
+const noDriver = ["/dev/nvidiactl", "/dev/dxg"].some((file) => existsSync(file)) ? "" : "no NVIDIA driver .+, and ";
+
+test("an installed package without the addon names it, and does not ask to build in node_modules", () => {
+  const modules = join(folder, "node_modules", "@fused-topk");
+  mkdirSync(modules, { recursive: true });
+  symlinkSync(fileURLToPath(new URL("../../core", import.meta.url)), join(modules, "core"));
+  const dist = join(modules, "cuda", "dist");
+  cpSync(fileURLToPath(new URL("../dist", import.meta.url)), dist, { recursive: true });
+  writeFileSync(join(modules, "cuda", "package.json"), '{ "type": "module" }');
+  const { code, message } = inOwnProcess({ FUSED_TOPK_CUDA_ADDON: "" }, pathToFileURL(`${dist}/`));
+  expect(code).toBe("ERR_BACKEND_UNAVAILABLE");
+  expect(message).toMatch(new RegExp(`${noDriver}this copy of @fused-topk/cuda was published without`, "i"));
+  expect(message).not.toContain("npm run build");
+});
+
 describe.skipIf(built)("without the addon (this machine has none: see the build's line)", () => {
   test("the backend says that it is not built, and how to build it", async () => {
     const error = await rejection(createCudaBackend());
     expect(error.code).toBe("ERR_BACKEND_UNAVAILABLE");
-    expect(error.message).toMatch(/^The CUDA addon is not built\. Install the CUDA toolkit/);
+    expect(error.message).toMatch(
+      new RegExp(`${noDriver}the CUDA addon is not built\\. .*install the CUDA toolkit`, "i"),
+    );
   });
 });
 
