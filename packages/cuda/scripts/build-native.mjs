@@ -1,5 +1,5 @@
-// Builds the addon where the machine can: nvcc, cmake and a C++ compiler. Elsewhere says so in one line and succeeds, so
-// that everything else works without them. FUSED_TOPK_CUDA_ARCHITECTURES overrides the device architectures, in CMake's
+// Builds the addon where the machine can: nvcc 13.0, cmake and a C++ compiler. Elsewhere says so in one line and
+// succeeds, so that everything else works without them. FUSED_TOPK_CUDA_ARCHITECTURES overrides the device architectures, in CMake's
 // form ("90", "80-real;90").
 import { spawnSync } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -28,12 +28,19 @@ if (missing.length > 0) {
   );
   process.exit(0);
 }
+const release = /release (\d+)\.(\d+)/.exec(spawnSync(tools.nvcc, ["--version"], { encoding: "utf8" }).stdout ?? "");
+if (release === null || Number(release[1]) < 13) {
+  const found = release === null ? `${tools.nvcc} does not say its release` : `nvcc is ${release[1]}.${release[2]}`;
+  console.log(`CUDA addon: not built, since ${found}; it takes 13.0 or later. Everything else works without it.`);
+  process.exit(0);
+}
 
+const architectures = process.env.FUSED_TOPK_CUDA_ARCHITECTURES || "all";
+const wanted =
+  architectures === "all" ? "every architecture since Turing (the first time takes minutes)" : architectures;
+console.log(`CUDA addon: compiling what changed, for ${wanted}.`);
 const cmakeJs = join(dirname(createRequire(import.meta.url).resolve("cmake-js/package.json")), "bin/cmake-js");
-const settings = [
-  `--CDCMAKE_CUDA_COMPILER=${tools.nvcc}`,
-  `--CDFUSED_TOPK_CUDA_ARCHITECTURES=${process.env.FUSED_TOPK_CUDA_ARCHITECTURES || "all"}`,
-];
+const settings = [`--CDCMAKE_CUDA_COMPILER=${tools.nvcc}`, `--CDFUSED_TOPK_CUDA_ARCHITECTURES=${architectures}`];
 for (const command of ["configure", "build"]) {
   const options = ["--directory", root, "--out", join(root, "build"), "--parallel", "2", "--log-level", "error"];
   const { status, stdout, stderr } = spawnSync(process.execPath, [cmakeJs, command, ...options, ...settings], {
