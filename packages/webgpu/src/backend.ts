@@ -120,7 +120,7 @@ class Implementation implements WebGPUBackend {
     this.#arena = new Arena(device, true);
     this.#recordedScratch = new Arena(device, false);
     device.lost.then((info) => {
-      this.#lost = lostError(info);
+      this.#lost = lostError(info, opened.isOwn);
       for (const reject of this.#waiting) reject(this.#lost);
     });
   }
@@ -423,23 +423,29 @@ function requireUnmapped(logits: GPUBuffer): void {
 }
 
 function requireDistinct({ logits, probs, indices, logSumExp }: GPUBuffers): void {
-  if (new Set([logits, probs, indices, logSumExp]).size === 4) return;
-  throw new FusedTopKError("ERR_INVALID_ARGUMENT", "Expected four different buffers but two are the same.", {
-    fix: "Pass one buffer each for logits, probs, indices and logSumExp.",
-  });
+  const names = new Map<GPUBuffer, string>();
+  for (const [name, buffer] of Object.entries({ logits, probs, indices, logSumExp })) {
+    const twin = names.get(buffer);
+    if (twin !== undefined) {
+      throw new FusedTopKError(
+        "ERR_INVALID_ARGUMENT",
+        `Expected four different buffers but ${twin} and ${name} are the same.`,
+        { fix: "Pass one buffer each for logits, probs, indices and logSumExp." },
+      );
+    }
+    names.set(buffer, name);
+  }
 }
 
 function whole(buffer: GPUBuffer): BufferSlice {
   return { buffer, offset: 0 };
 }
 
-function lostError({ reason, message }: GPUDeviceLostInfo): FusedTopKError {
+function lostError({ reason, message }: GPUDeviceLostInfo, isOwn: boolean): FusedTopKError {
   return new FusedTopKError(
     "ERR_DEVICE_LOST",
     `The WebGPU device was lost (${reason || "unknown"}): ${words(message)}.`,
-    {
-      fix: "Create a new backend.",
-    },
+    { fix: isOwn ? "Create a new backend." : "Create a new device and a backend on it." },
   );
 }
 

@@ -1,5 +1,5 @@
 /** Finds the adapter and opens the device. */
-import { FusedTopKError } from "@fused-topk/core";
+import { FusedTopKError, invalidArgument } from "@fused-topk/core";
 import type { Capabilities } from "./plan.js";
 
 export interface DeviceOptions {
@@ -26,9 +26,10 @@ export interface OpenDevice {
 /**
  * Opens a device with subgroups, timestamps and the adapter's largest limits, as far as it has them.
  *
- * @throws {FusedTopKError} `ERR_BACKEND_UNAVAILABLE`
+ * @throws {FusedTopKError} `ERR_BACKEND_UNAVAILABLE`, `ERR_INVALID_ARGUMENT`
  */
 export async function openDevice(options: DeviceOptions): Promise<OpenDevice> {
+  requireOptions(options);
   if (options.device) {
     const gpu = options.gpu ?? navigatorGpu();
     return describe(options.device, options.device.adapterInfo, gpu, false);
@@ -61,6 +62,19 @@ export async function openDevice(options: DeviceOptions): Promise<OpenDevice> {
     });
   }
   return describe(device, adapter.info, gpu, true);
+}
+
+function requireOptions(options: DeviceOptions): void {
+  if (typeof options !== "object" || options === null) {
+    throw invalidArgument("options", "an object", options, "Pass { device }, { gpu } or nothing.");
+  }
+  const { device, gpu } = options;
+  if (device !== undefined && typeof device?.createCommandEncoder !== "function") {
+    throw invalidArgument("device", "a GPUDevice", device, "Pass what adapter.requestDevice() gave, or leave it out.");
+  }
+  if (gpu !== undefined && typeof gpu?.requestAdapter !== "function") {
+    throw invalidArgument("gpu", "a GPU", gpu, "Pass navigator.gpu, in Node create([]) of webgpu, or leave it out.");
+  }
 }
 
 function describe(device: GPUDevice, info: GPUAdapterInfo, gpu: GPU | undefined, isOwn: boolean): OpenDevice {

@@ -93,7 +93,7 @@ describe("a device", () => {
       const later = await rejection(backend.softmaxTopK(logits, options));
       expect(later).toMatchObject({
         code: "ERR_DEVICE_LOST",
-        message: expect.stringMatching(/Create a new backend\.$/),
+        message: expect.stringMatching(/Create a new device and a backend on it\.$/),
       });
       expect(() => backend.encode({} as GPUCommandEncoder, {} as never, options)).toThrow(/was lost/);
       await backend.dispose();
@@ -101,6 +101,20 @@ describe("a device", () => {
     await using fresh = await createWebGPUBackend();
     const actual = await fresh.softmaxTopK(logits, options);
     expect(actual.indices).toEqual(softmaxTopKReference(logits, options).indices);
+  });
+
+  test.each([
+    [{ device: 3 }, "Expected a GPUDevice for device but received 3."],
+    [{ device: {} }, "Expected a GPUDevice for device but received an object of type Object."],
+    [{ device: null }, "Expected a GPUDevice for device but received null."],
+    [{ device: gpu }, "Expected a GPUDevice for device but received an object of type "],
+    [{ gpu: {} }, "Expected a GPU for gpu but received an object of type Object."],
+    [{ gpu: null }, "Expected a GPU for gpu but received null."],
+    [null, "Expected an object for options but received null."],
+    ["high", 'Expected an object for options but received "high".'],
+  ])("and options of another type are refused: %o", async (options, message) => {
+    const error = await rejection(createWebGPUBackend(options as never));
+    expect(error).toMatchObject({ code: "ERR_INVALID_ARGUMENT", message: expect.stringContaining(message) });
   });
 
   test("that cannot be had says why and what to do", async () => {
