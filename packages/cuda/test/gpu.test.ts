@@ -1,8 +1,10 @@
 /** What needs an NVIDIA GPU: runs with FUSED_TOPK_GPU=1, and is listed as not run without. */
+import { spawnSync } from "node:child_process";
 import { Worker } from "node:worker_threads";
 import { describeBackend } from "@fused-topk/conformance";
 import { FusedTopKError, softmaxTopKReference } from "@fused-topk/core";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { openDevice } from "../src/backend.js";
 import { type CudaBackend, createCudaBackend } from "../src/index.js";
 import { createCudaMeter } from "../src/meter.js";
 
@@ -59,6 +61,15 @@ describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)
     for (const pointer of [0n, -4n, 4096, 6n, 2n ** 64n, 4096n]) expect(wrap(pointer)).toThrow(FusedTopKError);
   });
 
+  test("wrap reads memory of another owner, and refuses a length past its end", async () => {
+    const { native, context } = await openDevice({});
+    const pointer = await native.upload(context, new Uint8Array(logits.buffer));
+    const wrapped = backend.wrap(pointer, { length: logits.length, dtype: "f32" });
+    expect(await backend.softmaxTopK(wrapped, options)).toEqual(await backend.softmaxTopK(logits, options));
+    expect(() => backend.wrap(pointer, { length: 2 ** 40, dtype: "f32" })).toThrow(/for length but received/);
+    await native.dispose(context);
+  });
+
   test("a large call leaves the event loop its turns", async () => {
     const large = new Float32Array(64 * 128256).fill(1);
     let turns = 0;
@@ -87,7 +98,26 @@ describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)
     await Promise.all(workers.map((worker) => worker.terminate()));
   });
 
-  test("the meter's variants agree, on every path", async () => {
+  test("a worker that ends with calls under way leaves the process alive", async () => {
+    const module = new URL("../dist/index.js", import.meta.url).href;
+    const worker = `
+      import { parentPort } from "node:worker_threads";
+      const { createCudaBackend } = await import(${JSON.stringify(module)});
+      const backend = await createCudaBackend();
+      const logits = new Float32Array(16 * 128256).fill(1);
+      for (let i = 0; i < 16; i++) backend.softmaxTopK(logits, { rows: 16, vocab: 128256, k: 50 });
+      parentPort.postMessage("under way");`;
+    const main = `
+      import { Worker } from "node:worker_threads";
+      const worker = new Worker(new URL(${JSON.stringify(`data:text/javascript,${encodeURIComponent(worker)}`)}));
+      worker.once("message", () => worker.terminate().then(() => console.log("alive")));`;
+    const { stdout, stderr } = spawnSync(process.execPath, ["--input-type=module", "--eval", main], {
+      encoding: "utf8",
+    });
+    expect(stdout, stderr).toBe("alive\n");
+  });
+
+  test("the meter's variants agree", async () => {
     await using meter = await createCudaMeter();
     const request = { options: { rows: 8, vocab: 20011, k: 20 }, template: logits, sets: 2, repeats: 3 };
     const template = Float32Array.from({ length: 4 * 20011 }, (_, i) => Math.sin(i * 78.233) * 10);
@@ -100,9 +130,46 @@ describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)
       expect(microseconds).toHaveLength(3);
       if (result) expect(result.indices).toEqual(expected.indices);
     }
-    for (const path of meter.paths.filter((path) => path !== "small")) {
-      const { result } = await meter.measure({ ...request, template, variant: "fused", path });
-      expect(result!.indices).toEqual(expected.indices);
-    }
+  });
+
+  // Elsewhere decode needs compute capability 9.0 and the wide paths shared memory that Turing lacks.
+  for (const [vocab, k, must, cannot] of [
+    [20011, 20, ["stream", "split"], ["gating", "small"]],
+    [200, 8, ["gating", "small", "stream"], ["split", "split-wide"]],
+  ] as const) {
+    test(`every path that runs gives the reference's indices: vocab ${vocab}, k ${k}`, async () => {
+      await using meter = await createCudaMeter();
+      const template = Float32Array.from({ length: 8 * vocab }, (_, i) => Math.sin(i * 78.233) * 10);
+      const options = { rows: 8, vocab, k };
+      const expected = softmaxTopKReference(template, options);
+      const ran = new Set<string>();
+      for (const path of meter.paths) {
+        const request = { variant: "fused", options, template, sets: 2, repeats: 1, path } as const;
+        const measurement = await meter.measure(request).catch((error: FusedTopKError) => {
+          expect(error).toMatchObject({ code: "ERR_INVALID_ARGUMENT" });
+          expect(error.message).toContain(`The path ${path} cannot run`);
+        });
+        if (!measurement) continue;
+        ran.add(path);
+        expect(measurement.path).toBe(path);
+        expect(measurement.result!.indices, path).toEqual(expected.indices);
+      }
+      expect([...ran]).toEqual(expect.arrayContaining([...must]));
+      for (const path of cannot) expect(ran).not.toContain(path);
+    });
+  }
+
+  test("the meter refuses a template shorter than a row", async () => {
+    await using meter = await createCudaMeter();
+    const options = { rows: 1, vocab: 100, k: 1 };
+    const request = { variant: "fused", options, template: new Float32Array(99), sets: 1, repeats: 1 } as const;
+    await expect(meter.measure(request)).rejects.toMatchObject({ code: "ERR_INVALID_ARGUMENT" });
+  });
+
+  test("a device that is not there is named, with those that are", async () => {
+    await expect(createCudaBackend({ device: 999 })).rejects.toMatchObject({
+      code: "ERR_BACKEND_UNAVAILABLE",
+      message: expect.stringMatching(/^There is no CUDA device 999; the number of devices is \d+\. Pass /),
+    });
   });
 });

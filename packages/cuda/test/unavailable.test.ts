@@ -1,5 +1,5 @@
 /** Machines without a GPU, a driver or the addon: a typed error that says what is missing and what to do. */
-import { execFileSync } from "node:child_process";
+import { execFileSync, spawnSync } from "node:child_process";
 import { copyFileSync, cpSync, existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -8,6 +8,7 @@ import { FusedTopKError } from "@fused-topk/core";
 import { afterAll, describe, expect, test } from "vitest";
 import { createCudaBackend } from "../src/index.js";
 import { createCudaMeter } from "../src/meter.js";
+import { nativeError } from "../src/native.js";
 
 const addon = fileURLToPath(new URL("../build/Release/fused_topk_cuda.node", import.meta.url));
 const built = existsSync(addon);
@@ -66,6 +67,29 @@ test("an installed package without the addon names it, and does not ask to build
   expect(message).not.toContain("npm run build");
 });
 
+test("a failure's own fix comes before the fix of its code", () => {
+  const failure = (fix?: string) => Object.assign(new Error("CUDA failed."), { code: "ERR_OUT_OF_MEMORY", fix });
+  expect(nativeError(failure("Pass device 0."))).toMatchObject({
+    code: "ERR_OUT_OF_MEMORY",
+    message: "CUDA failed. Pass device 0.",
+    fix: "Pass device 0.",
+  });
+  expect(nativeError(failure()).fix).toMatch(/^Split the rows/);
+});
+
+test.skipIf(process.platform === "win32")("a CUDA toolkit before 13.0 builds no addon, and says so in one line", () => {
+  const tools = mkdtempSync(join(folder, "tools-"));
+  for (const name of ["nvcc", "cmake", "c++", "make"]) {
+    writeFileSync(join(tools, name), "#!/bin/sh\necho Cuda compilation tools, release 12.4, V12.4.131\n", {
+      mode: 0o755,
+    });
+  }
+  const script = fileURLToPath(new URL("../scripts/build-native.mjs", import.meta.url));
+  const { status, stdout } = spawnSync(process.execPath, [script], { env: { PATH: tools }, encoding: "utf8" });
+  expect(status).toBe(0);
+  expect(stdout).toMatch(/^CUDA addon: not built, since nvcc is 12\.4; .+\n$/);
+});
+
 describe.skipIf(built)("without the addon (this machine has none: see the build's line)", () => {
   test("the backend says that it is not built, and how to build it", async () => {
     const error = await rejection(createCudaBackend());
@@ -104,6 +128,26 @@ describe.skipIf(!built || hasGpu)(
       const file = join(folder, "workers.cjs");
       writeFileSync(file, script);
       execFileSync(process.execPath, [file]);
+    });
+
+    test("a worker that is terminated with calls under way leaves the process alive", () => {
+      const script = `
+        const { Worker, isMainThread, parentPort } = require("node:worker_threads");
+        const native = require(${JSON.stringify(addon)});
+        if (isMainThread) {
+          const ends = Array.from({ length: 8 }, () => new Promise((resolve) => {
+            const worker = new Worker(__filename);
+            worker.once("message", () => worker.terminate().then(resolve));
+          }));
+          Promise.all(ends).then(() => console.log("alive"));
+        } else {
+          for (let i = 0; i < 64; i++) native.open(0).catch(() => {});
+          parentPort.postMessage("under way");
+        }`;
+      const file = join(folder, "terminated.cjs");
+      writeFileSync(file, script);
+      const { stdout, stderr } = spawnSync(process.execPath, [file], { encoding: "utf8" });
+      expect(stdout, stderr).toBe("alive\n");
     });
   },
 );
