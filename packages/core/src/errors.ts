@@ -1,3 +1,5 @@
+/** The errors: one class, a code each, and the form of their messages. */
+
 /**
  * Codes of `FusedTopKError`:
  *
@@ -18,7 +20,9 @@ export type FusedTopKErrorCode =
 
 /** Every error of fused-topk. The message names the bad value and ends with `fix`, how to put it right. */
 export class FusedTopKError extends Error {
+  /** What kind of error it is, to branch on. */
   readonly code: FusedTopKErrorCode;
+  /** How to put it right, where that is known; the message ends with it. */
   readonly fix?: string;
 
   /** @param problem what is wrong, with the value at fault: a full sentence, or lines that end with a line break. */

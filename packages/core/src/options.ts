@@ -9,6 +9,7 @@ export type ResolvedOptions = Required<SoftmaxTopKOptions>;
 export interface LogitsMemory {
   /** Elements from the start of the memory. */
   length?: number;
+  /** Element type. */
   dtype?: DType;
 }
 

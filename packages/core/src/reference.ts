@@ -1,3 +1,4 @@
+/** The reference, which every backend is compared with, and how it reads logits of any dtype. */
 import { bytesPerElement, decodeInto } from "./dtypes.js";
 import { allocateResult, type ResolvedOptions, resolveHostOptions } from "./options.js";
 import { orderKey } from "./order.js";

@@ -14,7 +14,9 @@
 import { compareCandidates } from "./order.js";
 import type { SoftmaxTopK } from "./types.js";
 
+/** What is known of a row after some of its logits were seen. */
 export interface RowState {
+  /** How many candidates `top` holds at most. */
   readonly k: number;
   /** The largest logit seen that is a number; -inf when there is none. */
   max: number;
@@ -24,8 +26,11 @@ export interface RowState {
   top: Candidate[];
 }
 
+/** A logit seen, and where. */
 export interface Candidate {
+  /** Its value, before the temperature. */
   logit: number;
+  /** Its position in the row. */
   index: number;
 }
 

@@ -1,3 +1,5 @@
+/** The contract in types: what a caller passes, what comes back, what a backend is. */
+
 /** Element type of the logits. */
 export type DType = "f32" | "f16" | "bf16";
 
@@ -36,7 +38,9 @@ export interface SoftmaxTopKOptions {
 
 /** The K best of each row, best first, with their probabilities under the softmax over the whole row. */
 export interface SoftmaxTopK {
+  /** Number of rows, as asked. */
   rows: number;
+  /** Results a row, as asked. */
   k: number;
   /** `[rows * k]`: `exp((x - max) / temperature) / sum`, in the order of `indices`. */
   probs: Float32Array;
@@ -48,10 +52,14 @@ export interface SoftmaxTopK {
 
 /** One implementation of the contract on one device. */
 export interface Backend extends AsyncDisposable {
+  /** Which implementation it is. */
   readonly name: BackendName;
   /** What a person calls the device, e.g. "NVIDIA H200". */
   readonly device: string;
-  readonly limits: { readonly maxK: number };
+  readonly limits: {
+    /** The largest `k` this backend takes; a larger one is `ERR_INVALID_ARGUMENT`. */
+    readonly maxK: number;
+  };
   /**
    * Softmax and top-K of every row, fused: the logits are read, K results a row come back.
    *

@@ -23,8 +23,13 @@ import { refusalOf } from "./refusal.js";
 import { BufferUsage, MAP_MODE_READ } from "./spec.js";
 import { uploadRange } from "./upload.js";
 
+/** Options of `createWebGPUBackend`. */
 export interface WebGPUBackendOptions extends DeviceOptions {
-  /** Forces a path of the kernel. For tests and measurement; leave it out. */
+  /**
+   * Forces a path of the kernel: for tests and measurement. Leave it out.
+   *
+   * @internal
+   */
   path?: PathOptions;
 }
 
@@ -85,9 +90,10 @@ export async function createWebGPUBackend(options: WebGPUBackendOptions = {}): P
 
 /** Results of one readback, at most; more rows are taken in batches. */
 const BATCH_RESULT_BYTES = 64 * 2 ** 20;
-const NEWS_OF_LOSS_MS = 1000;
 /** Host logits on the device at a time, at most. */
 const BATCH_UPLOAD_BYTES = 128 * 2 ** 20;
+/** How long a failed call waits for the news that its device was lost. */
+const NEWS_OF_LOSS_MS = 1000;
 
 class Implementation implements WebGPUBackend {
   readonly name = "webgpu";

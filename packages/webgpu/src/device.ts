@@ -2,6 +2,7 @@
 import { FusedTopKError, invalidArgument } from "@fused-topk/core";
 import type { Capabilities } from "./plan.js";
 
+/** Which WebGPU device to use. By default a new one, of the fastest adapter. */
 export interface DeviceOptions {
   /**
    * A device of the caller's, used as it is and never destroyed. Its subgroups are used if it has the feature and `gpu`

@@ -87,6 +87,11 @@ describe("logits in a GPUBuffer", () => {
     const destroyed = storageBuffer(device, wave(200));
     destroyed.destroy();
     expect(await call(destroyed)).toMatchObject({ code: "ERR_INVALID_ARGUMENT" });
+    const mapped = device.createBuffer({ size: 800, usage: 0x80, mappedAtCreation: true });
+    expect(await call(mapped)).toMatchObject({
+      code: "ERR_INVALID_ARGUMENT",
+      message: expect.stringMatching(/^Expected an unmapped GPUBuffer for logits but .+ "mapped"\. Call its unmap\(\)/),
+    });
 
     const after = await backend.softmaxTopK(good, options);
     expect(after.indices).toEqual(softmaxTopKReference(wave(200), options).indices);
