@@ -1,5 +1,5 @@
 /**
- * fused-topk: softmax and top-K in one read of the logits, on the fastest backend of this machine.
+ * fused-topk: softmax and top-K in one read of the logits, on the first backend that runs here.
  *
  * Importing this module loads no backend and touches no GPU; `createBackend` and `selectBackend` do.
  *
