@@ -14,11 +14,12 @@ namespace fused_topk {
 namespace {
 
 constexpr int kNarrow = 256, kWide = 512;
-constexpr uint32_t kDecodeRows = 12;    // more are faster split
+constexpr uint32_t kDecodeRows = 32;    // more are faster streamed
+constexpr uint32_t kMostParts = 16;     // merging costs the more, the more parts there are
 constexpr uint32_t kPartLogits = 8192;  // a part of fewer logits costs more in merging than it saves
 
 bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& device) {
-  if (device.decode_rows == 0) return false;
+  if (!device.decode_clusters) return false;
   switch (dtype) {
     case DType::f32:
       return decode_fits<F32>(p, device.major);
@@ -35,22 +36,25 @@ bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& devic
 //   regime       what runs                                   picked when
 //   gating       eight lanes a row, tiles in shared memory   vocab <= 256, k <= 8
 //   small        a warp a row, the row in registers          vocab <= 1024, k <= 32
-//   decode       a cluster of 16 blocks a row, in registers  at most 12 rows; vocab to 262144, k <= 256; sm_90 and
+//   decode       a cluster of 16 blocks a row, in registers  at most 32 rows; vocab to 262144, k <= 256; sm_90 and
 //                                                            later, where such clusters run
-//   split        several blocks of 256 a row, one merge      the rows alone fill less than 3/8 of the device
-//   split-wide   the same with blocks of 512                 ..., k > 512
-//   stream       a block of 256 a row                        k <= 512
-//   stream-wide  a block of 512 a row                        k > 512, and the device has the shared memory
+//   split-wide   several blocks of 512 a row, one merge      fewer than half a row a multiprocessor
+//   stream-wide  a block of 512 a row                        at most 2 rows a multiprocessor, or k > 512
+//   stream       a block of 256 a row                        what is left
+//   split        several blocks of 256 a row, one merge      instead of split-wide, where a block has not the shared
+//                                                            memory for it; so stream instead of stream-wide
 //
-// A block of 256 keeps four to a multiprocessor; one of 512 has the ring and the buffer that a large k wants.
+// Four blocks of 256 fit a multiprocessor, or two of 512: a wide one has twice the bytes in flight, and the buffer that
+// a large k wants.
 Regime pick(const Problem& p, DType dtype, const DeviceProperties& device, bool wide_fits) {
   if (gating_fits(p.vocab, p.k)) return Regime::gating;
   if (p.vocab <= kSmallVocab && p.k <= kSmallK) return Regime::small;
-  if (p.rows <= std::min(kDecodeRows, device.decode_rows) && decode_can_run(p, dtype, device)) return Regime::decode;
-  const bool wide = p.k > 512 && wide_fits;
-  const uint32_t resident = device.multiprocessors * (wide ? 2 : 4);
-  const bool split = p.vocab >= 2 * kPartLogits && p.rows < resident * 3 / 8;
-  return split ? (wide ? Regime::split_wide : Regime::split) : (wide ? Regime::stream_wide : Regime::stream);
+  if (p.rows <= kDecodeRows && decode_can_run(p, dtype, device)) return Regime::decode;
+  if (p.vocab >= 2 * kPartLogits && p.rows < device.multiprocessors / 2) {
+    return wide_fits ? Regime::split_wide : Regime::split;
+  }
+  const bool wide = p.k > 512 || p.rows <= 2 * device.multiprocessors;
+  return wide && wide_fits ? Regime::stream_wide : Regime::stream;
 }
 
 const char* const kNames[kRegimes] = {"gating", "small", "decode", "stream", "split", "stream-wide", "split-wide"};
@@ -77,9 +81,8 @@ uint32_t elements_a_tile(DType dtype) { return kVectors * 32 * (dtype == DType::
 
 Plan make_plan(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime) {
   if (!is_split(regime)) return {regime, 1, 0, 0};
-  const uint32_t resident = device.multiprocessors * (is_wide(regime) ? 2 : 4);
-  const uint32_t by_size = p.vocab / kPartLogits, by_tiles = p.vocab / elements_a_tile(dtype);
-  const uint32_t parts = std::max(2u, std::min({resident / p.rows, std::max(2u, by_size), by_tiles}));
+  const uint32_t by_size = std::max(2u, p.vocab / kPartLogits), by_tiles = p.vocab / elements_a_tile(dtype);
+  const uint32_t parts = std::max(2u, std::min({device.multiprocessors / p.rows, kMostParts, by_size, by_tiles}));
   const ScratchLayout scratch(p.rows, parts, p.k);
   return {regime, parts, scratch.bytes, scratch.states};
 }
@@ -165,7 +168,7 @@ cudaError_t query_device(int device, DeviceProperties* properties) {
   Problem row{};
   row.rows = row.k = 1;
   row.vocab = row.row_stride = 131000;
-  if (status == cudaSuccess) properties->decode_rows = properties->major >= 9 ? decode_rows_at_once<F32>(row) : 0;
+  if (status == cudaSuccess) properties->decode_clusters = properties->major >= 9 && decode_rows_at_once<F32>(row) > 0;
   return status;
 }
 

@@ -25,7 +25,7 @@ struct DeviceProperties {
   uint32_t multiprocessors;
   size_t shared_bytes;                 // of dynamic shared memory, most a block
   size_t shared_bytes_multiprocessor;  // of a multiprocessor
-  uint32_t decode_rows;                // that the decode kernel takes at once; 0 where the device has no such clusters
+  bool decode_clusters;                // whether the clusters of the decode kernel run on it
 };
 
 cudaError_t query_device(int device, DeviceProperties* properties);

@@ -26,11 +26,7 @@ const counted: Keep = ({ rows, vocab, k, data }) => rows === 1024 && vocab === 5
 
 /** The tables by name. */
 const definitions: Readonly<Record<string, () => Promise<string>>> = {
-  readme: async () => {
-    const onGpu = fromFiles(H200, (m) => !scaling(m) && m.dtype === "f32", summaryTable);
-    const onCpu = fromFiles(TWO_CORES, (m) => !scaling(m), summaryTable);
-    return `${onGpu}\n\n${onCpu}`;
-  },
+  readme: async () => fromFiles(TWO_CORES, (m) => !scaling(m), summaryTable),
   targets: async () => fromFiles(H200, (m) => !scaling(m), summaryTable),
   analysis: async () => fromFiles(H200, (m) => counted(m) && m.dtype === "f32", scenarioTable),
   exp: async () => fromFiles(H200, ({ group }) => group === "exp", expTable),
