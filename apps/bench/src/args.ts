@@ -59,7 +59,7 @@ ${Object.entries(groupSets)
   --path NAME       force one path of the fused kernel (doctor lists them)
   --seed N          of the generated logits; default 1
   --json FILE       run, verify: write the result file
-  --quick           a few seconds instead of minutes
+  --quick           about 10 seconds instead of about 2 minutes
   --full            verify: the whole matrix
   --help            this text
 `;
@@ -80,13 +80,15 @@ export function parseOptions(argv: readonly string[]): Options {
   for (const name of Object.keys(values)) {
     if (name !== "help" && !accepted[command].includes(name)) {
       const takers = commands.filter((other) => accepted[other].includes(name));
-      throw new UsageError(`${command} does not take --${name}; ${takers.join(" and ")} does. ${SEE_HELP}`);
+      throw new UsageError(
+        `${command} does not take --${name}; ${takers.join(" and ")} ${takers.length === 1 ? "does" : "do"}. ${SEE_HELP}`,
+      );
     }
   }
   if (values.quick && values.full) throw new UsageError("Expected --quick or --full but received both. Drop one.");
   const options: Options = {
     command,
-    seed: values.seed === undefined ? 1 : count("seed", values.seed, 0),
+    seed: values.seed === undefined ? 1 : count("seed", values.seed, 0, 1),
     quick: values.quick ?? false,
     full: values.full ?? false,
     help: values.help ?? false,
@@ -94,7 +96,7 @@ export function parseOptions(argv: readonly string[]): Options {
   if (values.backend !== undefined) options.backends = list("backend", values.backend, backendNames);
   if (values.dtype !== undefined) options.dtypes = list("dtype", values.dtype, dtypeNames);
   if (values.data !== undefined) options.data = list("data", values.data, dataKinds);
-  if (values.k !== undefined) options.k = split("k", values.k).map((k) => count("k", k, 1));
+  if (values.k !== undefined) options.k = split("k", values.k).map((k) => count("k", k, 1, 50));
   if (values.shapes !== undefined) {
     options.shapes = split("shapes", values.shapes);
     options.shapes.forEach(checkShapeName);
@@ -133,7 +135,8 @@ function parse(argv: readonly string[]) {
       },
     });
   } catch (error) {
-    throw new UsageError(`${(error as Error).message.split(". ")[0]}. ${SEE_HELP}`);
+    const [problem] = (error as Error).message.split(/\.(?:\s|$)/);
+    throw new UsageError(`${problem}. ${SEE_HELP}`);
   }
 }
 
@@ -154,11 +157,12 @@ function list<T extends string>(name: string, value: string, allowed: readonly T
   });
 }
 
-function count(name: string, value: string, least: number): number {
+function count(name: string, value: string, least: number, example: number): number {
   const number = /^\d+$/.test(value) ? Number(value) : Number.NaN;
   if (number >= least && number < 2 ** 32) return number;
   throw new UsageError(
-    `Expected an integer from ${least} to 4294967295 for --${name} but received "${value}". ${SEE_HELP}`,
+    `Expected an integer from ${least} to 4294967295 for --${name} but received "${value}". ` +
+      `Write for instance --${name} ${example}.`,
   );
 }
 

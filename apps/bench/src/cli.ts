@@ -3,6 +3,7 @@
 import { help, type Options, parseOptions } from "./args.js";
 import { defaultBackends } from "./devices.js";
 import { doctor } from "./doctor.js";
+import { requireWritable } from "./result-path.js";
 import { run } from "./run.js";
 import { ensureAdapter } from "./software-adapter.js";
 import { UsageError } from "./usage-error.js";
@@ -14,6 +15,7 @@ async function main(argv: readonly string[]): Promise<number> {
     process.stdout.write(help);
     return 0;
   }
+  if (options.json !== undefined) await requireWritable(options.json);
   if ((options.backends ?? defaultBackends).includes("webgpu")) await ensureAdapter();
   return commands[options.command](options, argv);
 }

@@ -18,7 +18,7 @@ export async function doctor(options: Options): Promise<number> {
     field("device", device.name);
     field("kind", kinds[device.kind]);
     for (const [name, value] of Object.entries(device.details)) field(name, value);
-    field("largest k", String(backend.limits.maxK));
+    field("largest k", backend.limits.maxK >= 2 ** 32 - 1 ? "any" : String(backend.limits.maxK));
     field("paths", meter.paths.join(", "));
     await Promise.all([meter.dispose(), backend.dispose()]);
   }

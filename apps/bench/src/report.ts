@@ -15,9 +15,11 @@ import { drawText, figures, type Table, words } from "./table.js";
 
 /** What the columns mean, in one line each. */
 export const legend = [
-  "spread     half the distance from the 10th to the 90th percentile; the time is the median",
+  "spread     half the distance from the 10th to the 90th percentile; the time is the median. ! marks more than 50 %:",
+  "           something else was at work, so measure again. one call: it took so long that it was timed once",
   "x floor    times longer than only reading the same logits once, on this device in this run; 1.00 is the limit",
   "x faster   times faster than unfused: softmax written to memory, then top-K over it",
+  "three-pass the textbook fused kernel: max, then sum, then top-K, three reads of the logits",
   "written    bytes a call writes to memory: results and intermediates",
   "end-to-end a call on a JavaScript array by the wall clock: upload, kernel, readback",
   "indices    rows whose K indices are those of the float64 reference, of the rows compared in this run",
@@ -74,7 +76,7 @@ export function scenarioTable(measurements: readonly MeasurementRecord[]): Table
       backendLabel(m),
       m.variant,
       formatTime(m.median),
-      m.samples.length === 1 ? "one call" : `${Math.round((50 * (m.p90 - m.p10)) / m.median)} %`,
+      spreadCell(m),
       m.floorRatio === undefined ? "" : formatRatio(m.floorRatio),
       m.unfusedRatio === undefined || m.variant === "read-floor" ? "" : formatRatio(m.unfusedRatio),
       formatRatio(m.gigabytesPerSecond),
@@ -83,6 +85,12 @@ export function scenarioTable(measurements: readonly MeasurementRecord[]): Table
       indicesCell(m),
     ]),
   };
+}
+
+function spreadCell({ samples, p10, p90, median }: MeasurementRecord): string {
+  if (samples.length === 1) return "one call";
+  const percent = Math.round((50 * (p90 - p10)) / median);
+  return `${percent > 50 ? "! " : ""}${percent} %`;
 }
 
 /** The growth of the fused kernel over one axis, beside the floor and the unfused pair, on every device. */

@@ -3,7 +3,7 @@ import { writeFile } from "node:fs/promises";
 import type { Options } from "./args.js";
 import { checkPath } from "./configuration.js";
 import { type Device, defaultBackends, findDevices } from "./devices.js";
-import { newResultFile } from "./environment.js";
+import { newResultFile, version } from "./environment.js";
 import { makeInput, readLogits } from "./input.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
 import { type Effort, type MeasuredDevice, measureScenario } from "./measure.js";
@@ -33,6 +33,8 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
   const { shapes, k, dtypes, data } = options;
   const plan = { shapes, k, dtypes, data, input: file, inputOnly: options.input !== undefined, quick: options.quick };
   planScenarios(plan, "cpu"); // a plan that cannot be is an error before any device is touched
+  const isWhole = shapes === undefined && options.input === undefined && data === undefined && !options.quick;
+  print(`fused-topk ${version}${isWhole ? ": measures for about 2 minutes; --quick for 10 seconds" : ""}\n`);
   const progress = new Progress();
   exitOnInterrupt(progress, options.json === undefined ? "" : `${options.json} was not written.`);
 
@@ -40,7 +42,7 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
   const { found, rejected } = await findDevices(options.backends ?? defaultBackends);
   progress.clear();
   const result = newResultFile(argv, options.seed, found, rejected);
-  print(`fused-topk ${result.version}, ${result.date.slice(0, 10)}\n\n${describeMachine(result)}`);
+  print(describeMachine(result));
   if (options.backends !== undefined && rejected.length > 0) {
     print("\nA backend that --backend asks for is missing.");
     return 1;
@@ -49,6 +51,10 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
   const devices = await Promise.all(found.map(openDevice));
   for (const { backend, meter } of devices) checkPath(options.path, backend, meter);
   const work = planForAll(devices, (device) => planScenarios(plan, device.kind));
+  for (const asked of k ?? []) {
+    const vocabs = new Set(work.map(({ scenario }) => scenario.vocab).filter((vocab) => vocab < asked));
+    if (vocabs.size > 0) print(`\nK is at most the vocab: of ${[...vocabs].join(", ")} all are taken, not ${asked}.`);
+  }
   print(`\n${legend}`);
   let begun = 0;
   for (const block of groupBy(work, ({ scenario }) => blockOf(scenario)).values()) {

@@ -50,7 +50,9 @@ describe("the command line", () => {
     ["--k 0", 'Expected an integer from 1 to 4294967295 for --k but received "0"'],
     ["--k 1.5", 'for --k but received "1.5"'],
     ["--k=-3", 'for --k but received "-3"'],
+    ["--k abc", 'for --k but received "abc". Write for instance --k 50.'],
     ["--seed x", 'for --seed but received "x"'],
+    ["--seed -1", "Option '--seed' argument is ambiguous. See --help."],
     ["--shapes 64", 'for --shapes but received "64"'],
     ["--shapes 0x10", 'for --shapes but received "0x10"'],
     ["--shapes 3x10:11", "Expected K of at most 10 for --shapes 3x10:11 but received 11"],
@@ -58,6 +60,7 @@ describe("the command line", () => {
     ["--speed", "Unknown option '--speed'"],
     ["--json", "--json"],
     ["verify --shapes bulk", "verify does not take --shapes; run does"],
+    ["doctor --json a.json", "doctor does not take --json; run and verify do."],
     ["verify --quick --full", "Expected --quick or --full but received both"],
     ["--input a.npy --data two", "Expected --input or --data but received both"],
   ])("%s is refused", (typed, message) => {

@@ -4,10 +4,11 @@ import { checkResult, expectedOf } from "../src/check.js";
 import { generateLogits, repeatRows } from "../src/data.js";
 import type { ScenarioRecord } from "../src/schema.js";
 
-const scenario: ScenarioRecord = { group: "custom", rows: 7, vocab: 100, k: 5, dtype: "f32", data: "random" };
+const options = { rows: 7, vocab: 100, k: 5, dtype: "f32" } as const;
+const scenario: ScenarioRecord = { group: "custom", data: "random", ...options };
 const template = generateLogits("random", 3, 100, "f32", 1);
 const expected = expectedOf(scenario, template, 3);
-const right = () => softmaxTopKReference(repeatRows(template, 3, 7), scenario);
+const right = () => softmaxTopKReference(repeatRows(template, 3, 7), options);
 
 describe("the check of a result", () => {
   it("passes the reference and compares every row that repeats an answered one", () => {

@@ -46,6 +46,7 @@ describe("run", () => {
     }
     expect(stdout).toContain("every index exact");
     expect(stdout).toContain("x floor");
+    expect(stdout).not.toContain("about 2 minutes");
     expect(stderr).toMatch(/^Looking for devices\n\[1\/3\] 8 x 50257/);
     expect(stderr).not.toContain("\x1b");
   });
@@ -98,6 +99,12 @@ describe("run", () => {
     expect(unsaid).toMatchObject({ status: 2, stderr: expect.stringContaining("--dtype bf16") });
   });
 
+  it("says where K was lowered to the vocab", async () => {
+    const { status, stdout } = await bench("--backend cpu --quick --shapes 2x100,2x900 --k 8,500".split(" "));
+    expect(status).toBe(0);
+    expect(stdout).toContain("K is at most the vocab: of 100 all are taken, not 500.");
+  });
+
   it("--path must be a path of the backend", async () => {
     const { status, stderr } = await bench(["--backend", "cpu", "--quick", "--path", "warp"]);
     expect(status).toBe(2);
@@ -106,9 +113,10 @@ describe("run", () => {
 
   it("ends at once and tidily on Ctrl-C, and writes no half of a file", async () => {
     const json = join(folder, "interrupted.json");
-    const { status, stderr } = await bench(["--backend", "cpu", "--json", json], (text, kill) => {
+    const { status, stdout, stderr } = await bench(["--backend", "cpu", "--json", json], (text, kill) => {
       if (text.includes("[2/")) kill("SIGINT");
     });
+    expect(stdout).toMatch(/^fused-topk \S+: measures for about 2 minutes; --quick for 10 seconds\n/);
     expect(status).toBe(130);
     expect(stderr).toContain("Interrupted.");
     expect(existsSync(json)).toBe(false);
@@ -147,6 +155,7 @@ describe("doctor", () => {
     const { status, stdout, stderr } = await bench(["doctor"]);
     expect(status, stderr).toBe(0);
     expect(stdout).toContain("cpu: found");
+    expect(stdout).toMatch(/^ {2}largest k +any$/m);
     expect(stdout).toMatch(/^cuda: (found|not here \(ERR_BACKEND_UNAVAILABLE\)\n {2}\S+)/m);
     expect(stdout).toMatch(/^webgpu: found\n {2}device +\S+/m);
     if (stdout.includes("swiftshader")) expect(stdout).toContain("software: it runs on the CPU");
@@ -166,6 +175,8 @@ describe("a wrong command line", () => {
     [["--shapes", "9"], "Expected ROWSxVOCAB"],
     [["--input", "/nowhere/a.npy"], "Could not read --input a.npy"],
     [["--input", cli], "not a .npy file"],
+    [["--json", "/nowhere/result.json"], "Could not write --json /nowhere/result.json"],
+    [["verify", "--json", folder], `Could not write --json ${folder}`],
   ])("%j ends with 2 and says how to put it right", async (args, message) => {
     const { status, stdout, stderr } = await bench(args);
     expect({ status, stdout }).toEqual({ status: 2, stdout: "" });
