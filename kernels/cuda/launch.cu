@@ -14,7 +14,7 @@ namespace fused_topk {
 namespace {
 
 constexpr int kNarrow = 256, kWide = 512;
-constexpr uint32_t kDecodeRows = 32;    // more are faster streamed
+constexpr uint32_t kDecodeRows = 12;    // as many as surely run at once
 constexpr uint32_t kMostParts = 16;     // merging costs the more, the more parts there are
 constexpr uint32_t kPartLogits = 8192;  // a part of fewer logits costs more in merging than it saves
 
@@ -36,7 +36,7 @@ bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& devic
 //   regime       what runs                                   picked when
 //   gating       eight lanes a row, tiles in shared memory   vocab <= 256, k <= 8
 //   small        a warp a row, the row in registers          vocab <= 1024, k <= 32
-//   decode       a cluster of 16 blocks a row, in registers  at most 32 rows; vocab to 262144, k <= 256; sm_90 and
+//   decode       a cluster of 16 blocks a row, in registers  at most 12 rows; vocab to 262144, k <= 256; sm_90 and
 //                                                            later, where such clusters run
 //   split-wide   several blocks of 512 a row, one merge      fewer than half a row a multiprocessor
 //   stream-wide  a block of 512 a row                        at most 2 rows a multiprocessor, or k > 512
