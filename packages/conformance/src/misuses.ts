@@ -125,16 +125,5 @@ export const misuses: readonly Misuse[] = [
     },
     message: /^The ArrayBuffer of logits is detached.+ pass a copy\.$/,
   },
-  {
-    name: "an option that does not exist",
-    options: { temprature: 0.5 },
-    message:
-      /^Expected one of rows, vocab, k, .+ for the name of an option but received "temprature"\. Check the spell/,
-  },
-  {
-    name: "an option that does not exist in place of one that does",
-    options: { k: undefined, topK: 2 },
-    message: /but received "topK"\. Check the spelling/,
-  },
   { name: "no options", options: null, message: /^Expected an object for options but received (null|undefined)\./ },
 ];

@@ -13,16 +13,6 @@ export interface LogitsMemory {
   dtype?: DType;
 }
 
-/** Every option; the type makes the list complete. */
-const OPTION_NAMES: Readonly<Record<keyof SoftmaxTopKOptions, true>> = {
-  rows: true,
-  vocab: true,
-  k: true,
-  dtype: true,
-  offset: true,
-  rowStride: true,
-  temperature: true,
-};
 const MAX_VOCAB = 2 ** 32 - 1;
 const MIN_NORMAL_FLOAT32 = 2 ** -126;
 
@@ -39,11 +29,6 @@ export function resolveOptions(
 ): ResolvedOptions {
   if (typeof options !== "object" || options === null) {
     throw invalidArgument("options", "an object", options, "Pass { rows, vocab, k }.");
-  }
-  for (const name of Object.keys(options)) {
-    if (Object.hasOwn(OPTION_NAMES, name)) continue;
-    const names = Object.keys(OPTION_NAMES).join(", ");
-    throw invalidArgument("the name of an option", `one of ${names}`, name, "Check the spelling, or leave it out.");
   }
   const { rows, vocab, k } = options;
   requireInteger("rows", rows, 0, Number.MAX_SAFE_INTEGER, "Pass the number of rows; 0 gives an empty result.");
