@@ -16,6 +16,8 @@ export interface OpenConfiguration {
   call: Call;
   /** How many calls so far were beyond the path and took the ordinary one. */
   outside(): number;
+  /** Whether some call took the path. */
+  taken(): boolean;
   close(): Promise<void>;
 }
 
@@ -28,6 +30,7 @@ export function configuration(name: string, create: () => Promise<Backend>): Con
       return {
         backend,
         call: (logits, options) => backend.softmaxTopK(logits, options),
+        taken: () => true,
         outside: () => 0,
         close: () => backend.dispose(),
       };
@@ -43,13 +46,16 @@ export function forcedPath(device: Device, path: string): Configuration {
   const open = async () => {
     const [backend, meter] = await Promise.all([device.createBackend(), device.createMeter()]);
     checkPath(path, device.backend, meter);
+    let inside = 0;
     let outside = 0;
     const call: Call = async (logits, { rows, vocab, k, dtype }) => {
       const options = { rows, vocab, k, dtype: hostMemory(logits, dtype).dtype };
       try {
         if (rows === 0) return await backend.softmaxTopK(logits, options);
         const request = { variant: "fused", options, template: logits, sets: 1, repeats: 1, path } as const;
-        return (await meter.measure(request)).result!;
+        const { result } = await meter.measure(request);
+        inside++;
+        return result!;
       } catch (error) {
         if (!(error instanceof FusedTopKError) || error.code !== "ERR_INVALID_ARGUMENT") throw error;
         outside++;
@@ -57,7 +63,7 @@ export function forcedPath(device: Device, path: string): Configuration {
       }
     };
     const close = async () => void (await Promise.all([backend.dispose(), meter.dispose()]));
-    return { backend, call, outside: () => outside, close };
+    return { backend, call, taken: () => inside > 0, outside: () => outside, close };
   };
   return { name: path, open };
 }

@@ -33,6 +33,13 @@ describe("the check of a result", () => {
     expect(checkResult("cuda", "fused", expected, off).passed).toBe(false);
   });
 
+  it("fails a logSumExp beyond the bound", () => {
+    const off = right();
+    off.logSumExp[6]! += 1e-4;
+    expect(checkResult("webgpu", "fused", expected, off).passed).toBe(false);
+    expect(checkResult("webgpu", "unfused", expected, off).passed).toBe(true);
+  });
+
   it("fails NaN where a number belongs", () => {
     const off = right();
     off.probs[3] = Number.NaN;
@@ -58,7 +65,7 @@ describe("the check of a result", () => {
       k: 2,
       probs: repeatRows(first.probs, 1, 40) as Float32Array,
       indices: Uint32Array.from({ length: 80 }, (_, i) => first.indices[i % 2]!),
-      logSumExp: new Float32Array(40),
+      logSumExp: new Float32Array(40).fill(first.logSumExp[0]!),
     };
     expect(checkResult("cuda", "fused", some, all)).toMatchObject({ rows: 28, passed: true });
   });
