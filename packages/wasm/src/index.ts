@@ -1,0 +1,6 @@
+/**
+ * fused-topk in WebAssembly SIMD: logits in CPU memory, in Node, browsers, Deno and Bun.
+ *
+ * @packageDocumentation
+ */
+export { createWasmBackend, type WasmBackend } from "./backend.js";
