@@ -31,18 +31,18 @@ struct DeviceProperties {
 cudaError_t query_device(int device, DeviceProperties* properties);
 
 // The ways to compute a call; the table in launch.cu says when.
-enum class Regime : uint32_t { gating, small, decode, stream, split, stream_wide, split_wide };
+enum class Regime : uint32_t { gating, small, decode, cluster, split, stream, stream_wide };
 constexpr uint32_t kRegimes = 7;
 
-// "gating", "small", "decode", "stream", "split", "stream-wide", "split-wide".
+// "gating", "small", "decode", "cluster", "split", "stream", "stream-wide".
 const char* name_of(Regime regime);
 // False where no regime has this name.
 bool regime_of(const char* name, Regime* regime);
 
 struct Plan {
   Regime regime;
-  uint32_t parts;        // blocks a row; 1 but for split
-  size_t scratch_bytes;  // of device memory; 0 where parts is 1
+  uint32_t parts;        // blocks a row; 1 but for cluster and split
+  size_t scratch_bytes;  // of device memory; 0 but for split
   size_t ticket_bytes;   // how much of its beginning must be 0 before the first use; a launch leaves it 0
 };
 

@@ -1,7 +1,7 @@
 // Logits in memory: the three dtypes, 16-byte vectors of them, and rows that begin at any element.
 //
-// A row is a head of scalars up to the first 128-byte boundary, a body of 16-byte vectors in warp tiles, and a tail of
-// scalars. Head and tail together are shorter than one warp tile plus 128 bytes.
+// A row is read by 16-byte vectors from an aligned address at or before its start; the vectors that straddle its ends
+// are `load_masked`.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -54,6 +54,34 @@ __device__ __forceinline__ float element(const uint4& v, int i) {
   }
 }
 
+// values[i], by selects: registers have no address.
+template <int kCount>
+__device__ __forceinline__ uint32_t pick(const uint32_t (&values)[kCount], uint32_t i) {
+  if constexpr (kCount == 1) {
+    return values[0];
+  } else {
+    constexpr int kHalf = kCount / 2;
+    uint32_t half[kHalf];
+#pragma unroll
+    for (int at = 0; at < kHalf; at++) half[at] = i & kHalf ? values[at + kHalf] : values[at];
+    return pick(half, i);
+  }
+}
+
+// Logit `i` of some vectors, where i is no constant.
+template <class D, int kCount>
+__device__ __forceinline__ float logit_of(const uint4 (&v)[kCount], uint32_t i) {
+  uint32_t words[4 * kCount];
+#pragma unroll
+  for (int w = 0; w < 4 * kCount; w++) words[w] = word_of(v[w / 4], w % 4);
+  if constexpr (D::kPerVector == 4) {
+    return __uint_as_float(pick(words, i));
+  } else {
+    const uint32_t word = pick(words, i / 2);
+    return widen<D>(static_cast<uint16_t>(i % 2 ? word >> 16 : word));
+  }
+}
+
 // The largest element of some vectors that is a number; NaN when there is none.
 template <class D, int kCount>
 __device__ __forceinline__ float max_of(const uint4 (&v)[kCount]) {
@@ -87,11 +115,38 @@ __device__ __forceinline__ float load_logit(const typename D::Storage* at) {
   return widen<D>(__ldg(at));
 }
 
-// Elements before the first 128-byte boundary at or after `row`; at most `vocab`.
+// -inf, as often as a word holds it.
 template <class D>
-__device__ __forceinline__ uint32_t head_length(const typename D::Storage* row, uint32_t vocab) {
-  const uint32_t bytes = (128u - (reinterpret_cast<uintptr_t>(row) & 127u)) & 127u;
-  return min(bytes / static_cast<uint32_t>(sizeof(typename D::Storage)), vocab);
+constexpr uint32_t kMaskedWord = 0xFF800000u;
+template <>
+constexpr uint32_t kMaskedWord<F16> = 0xFC00FC00u;
+template <>
+constexpr uint32_t kMaskedWord<BF16> = 0xFF80FF80u;
+
+// The vector, 16-byte aligned, whose first logit has index `first` in the row; before the row `first` wraps. What lies
+// outside the row is -inf, and not read.
+template <class D>
+__device__ __forceinline__ uint4 load_masked(const typename D::Storage* row, uint32_t vocab, uint32_t first) {
+  constexpr uint32_t kOthers = D::kPerVector - 1, kPerWord = D::kPerVector / 4, kMasked = kMaskedWord<D>;
+  if (first < (vocab > kOthers ? vocab - kOthers : 0)) return __ldg(reinterpret_cast<const uint4*>(row + first));
+  uint4 vector = make_uint4(kMasked, kMasked, kMasked, kMasked);
+  if (first + kOthers >= vocab + kOthers) return vector;
+#pragma unroll 1
+  for (uint32_t word = 0; word < 4; word++) {
+    uint32_t bits = kMasked;
+#pragma unroll
+    for (uint32_t i = 0; i < kPerWord; i++) {
+      const uint32_t index = first + word * kPerWord + i;
+      if (index >= vocab) continue;
+      if constexpr (kPerWord == 1) {
+        bits = __float_as_uint(row[index]);
+      } else {
+        bits = __byte_perm(bits, row[index], i == 0 ? 0x3254 : 0x5410);
+      }
+    }
+    vector = make_uint4(vector.y, vector.z, vector.w, bits);
+  }
+  return vector;
 }
 
 // Shared memory by its 32-bit address, which costs a register and no arithmetic to keep.
@@ -106,17 +161,9 @@ __device__ __forceinline__ uint4 load_shared(uint32_t address) {
                : "memory");
   return v;
 }
-template <class D>
-__device__ __forceinline__ float load_shared_logit(uint32_t address) {
-  if constexpr (sizeof(typename D::Storage) == 4) {
-    float x;
-    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(x) : "r"(address) : "memory");
-    return x;
-  } else {
-    uint16_t bits;
-    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(bits) : "r"(address) : "memory");
-    return widen<D>(bits);
-  }
+__device__ __forceinline__ void store_shared(uint32_t address, const uint4& v) {
+  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
+               : "memory");
 }
 
 // Asynchronous copies of 16 bytes from global to shared memory, in groups. A thread that reads only what it copied
@@ -125,9 +172,7 @@ __device__ __forceinline__ void copy_async(uint32_t shared, const uint4* global)
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");
 #else
-  const uint4 v = __ldg(global);
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(shared), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
-               : "memory");
+  store_shared(shared, __ldg(global));
 #endif
 }
 __device__ __forceinline__ void close_copy_group() {

@@ -167,7 +167,7 @@ FUSED_TOPK_FN float probability(float logit, float max, float inverse_sum, bool 
 // log(sum over j of exp(x_j / temperature)); -inf where every logit is masked, NaN where the row has no softmax.
 FUSED_TOPK_FN float log_sum_exp(float max, double sum, const Scale& scale) {
   if (sum != sum) return quiet_nan();
-  return sum == 0 ? -infinity() : static_cast<float>(max / scale.temperature + std::log(sum));
+  return sum == 0 ? -infinity() : static_cast<float>(max / scale.temperature + std::log(static_cast<float>(sum)));
 }
 
 // Writes the results of one row: `probs` and `indices` hold K, `lse` one. The state must have seen at least K logits.

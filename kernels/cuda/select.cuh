@@ -1,13 +1,12 @@
-// The selection of a block: a threshold and a candidate buffer in shared memory, in place of a sorted list.
+// The selection of a block: of many keys, the K best; of few candidates, their order.
 //
-//   append        a logit that does not beat the threshold costs a comparison; the others go to the buffer, and are
-//                 counted in a histogram over their values
-//   refresh       one warp reads off the histogram where the K-th best lies and raises the threshold; no barrier
-//   cut           a full buffer is cut to its K best by an exact radix select, which raises the threshold too
-//   sort          at the end the histogram gives each bin its place, and a candidate is ranked within its bin
+//   radix_select  an edge that the K best of n keys reach and few others: histograms of digits, most significant first
+//   append        candidates go to a buffer in shared memory, and are counted in a histogram over their values
+//   cut           a full buffer is cut to its K best
+//   sort          the histogram gives each bin its place, and a candidate is ranked within its bin
 //
-// Exact for every input: the threshold is at all times a candidate that K seen ones reach, so what is dropped cannot be
-// among the K best. While the row streams, shared words that warps exchange are touched by atomics only.
+// Exact for every input: an edge is at all times reached by K of the keys, so what does not reach it cannot be among the
+// K best.
 #pragma once
 
 #include "row_state.cuh"
@@ -16,38 +15,42 @@ namespace fused_topk {
 
 constexpr uint32_t kFullWarp = 0xFFFFFFFFu;
 constexpr int kBins = 1024;
-constexpr int kCoarseBins = 32;
-constexpr uint32_t kCrowded = 96;  // a bin of more candidates is not ranked by counting
+constexpr uint32_t kCrowded = 96;   // a bin of more candidates is not ranked by counting
+constexpr uint32_t kCounted = 512;  // so many candidates are, whatever their bins
 constexpr uint32_t kNotFound = 0xFFFFFFFFu;
 
 // The words that the warps of a block share.
 struct alignas(16) SelectControl {
-  uint32_t threshold;           // the order_key below which no logit is among the K best; raised by atomics
-  Candidate cut;                // what the last cut kept at least; its index breaks ties at its key
+  Candidate cut;                // what the last cut kept at least
   uint32_t count;               // places of the buffer handed out
   uint32_t refused;             // the lowest place that was asked for and not there; what lies below is filled
   uint32_t bin, above, in_bin;  // what find_bin found
   uint32_t crowded;
   uint32_t kept;
-  unsigned long long differing;  // bits in which keys differ
   uint32_t warp_total[32];
-  uint32_t coarse[kCoarseBins];  // the histogram by runs of kBins / kCoarseBins bins
+  Candidate warp_lowest[32], warp_highest[32];
 };
 
-// Bins over candidate values from `low` up; the order of bins is the order of logits, since every step is monotone.
+// Bins over keys: 2^shift keys a bin from `low` up, and what lies outside in the outermost ones.
+template <class Key>
 struct Binning {
-  float low, per_unit;
-  __device__ __forceinline__ int operator()(float logit) const {
-    const int bin = __float2int_rz((logit - low) * per_unit);
-    return min(max(bin, 0), kBins - 1);
+  Key low;
+  int shift;
+
+  __device__ __forceinline__ uint32_t operator()(Key key) const {
+    const Key bin = (key - low) >> shift;
+    return key <= low ? 0 : bin < kBins ? static_cast<uint32_t>(bin) : kBins - 1;
   }
 };
 
-// Bins so that [low, high] fills three quarters of them, and larger values than those seen so far the rest.
-__device__ __forceinline__ Binning make_binning(float low, float high) {
-  const float range = high - low;
-  const float per_unit = range > 0 && range < 1e38f ? 0.75f * kBins / range : 0.0f;
-  return {low, per_unit < 1e37f ? per_unit : 0.0f};
+// The finest bins over low, ..., high.
+template <class Key>
+__device__ __forceinline__ Binning<Key> make_binning(Key low, Key high) {
+  constexpr int kBinBits = 10;
+  static_assert(1 << kBinBits == kBins, "");
+  const Key span = high - low;
+  const int bits = sizeof(Key) == 8 ? 64 - __clzll(static_cast<long long>(span)) : 32 - __clz(static_cast<int>(span));
+  return {low, ::max(0, bits - kBinBits)};
 }
 
 __device__ __forceinline__ uint32_t warp_sum(uint32_t value) {
@@ -91,12 +94,16 @@ struct Selection {
   static constexpr int kWarps = kThreads / 32;
   static constexpr int kBinsPerThread = kBins / kThreads;
   static_assert(kBins % kThreads == 0 && kWarps <= 32, "each thread scans whole bins");
+  struct alignas(4 * kBinsPerThread) Bins {
+    uint32_t of[kBinsPerThread];
+  };
 
   SelectControl& control;
   uint32_t* histogram;  // [kBins]
   Candidate* buffer;    // [capacity]
   uint32_t capacity, k;
-  Binning binning;
+  Candidate top;               // about the best there is
+  Binning<Candidate> binning;  // of what is in the buffer
 
   __device__ __forceinline__ uint32_t thread() const { return threadIdx.x; }
   __device__ __forceinline__ int lane() const { return threadIdx.x & 31; }
@@ -104,80 +111,29 @@ struct Selection {
 
   __device__ __forceinline__ void clear_histogram() {
     for (int i = thread(); i < kBins; i += kThreads) histogram[i] = 0;
-    if (warp() == 0) control.coarse[lane()] = 0;
-  }
-
-  __device__ __forceinline__ void count(float logit) {
-    const int bin = binning(logit);
-    atomicAdd(&histogram[bin], 1u);
-    atomicAdd(&control.coarse[bin / (kBins / kCoarseBins)], 1u);
   }
 
   // Empty; the caller's next barrier publishes it.
   __device__ __forceinline__ void clear() {
     clear_histogram();
     if (thread() == 0) {
-      control.threshold = kKeyNegativeInfinity;  // NaN is never a candidate
       control.cut = 0;
       control.count = 0;
       control.refused = kNotFound;
     }
   }
 
-  __device__ __forceinline__ uint32_t read_threshold() {
-    uint32_t now = 0;
-    if (lane() == 0) now = atomicMax(&control.threshold, 0u);
-    return __shfl_sync(kFullWarp, now, 0);
-  }
-
-  // Asks for `n` places in the buffer. False: there is no room, and the block must meet for a cut.
-  __device__ __forceinline__ bool claim(uint32_t n, uint32_t& place) {
-    place = atomicAdd(&control.count, n);
-    if (place + n <= capacity) return true;
-    atomicMin(&control.refused, place);
-    return false;
-  }
-
-  __device__ __forceinline__ void put(uint32_t place, float logit, uint32_t index) {
-    buffer[place] = make_candidate_of_number(logit, index);
-    count(logit);
-  }
-
-  // One warp: raises the threshold to the lower edge of the bin in which the K-th best appended so far lies. The counts
-  // only grow while the row streams, so a stale read gives a lower and still valid edge.
-  __device__ __forceinline__ void refresh() {
-    uint32_t above = 0;
-    const int run = find_from_top(control.coarse, above);
-    if (run < 0) return;
-    const int bin = run * 32 + find_from_top(histogram + run * 32, above);
-    if (lane() != 0 || bin <= 0 || binning.per_unit == 0) return;
-    // A value just under the edge. Should rounding put it into the bin after all, this refresh is skipped.
-    const float edge = binning.low + (bin - 0.0625f) / binning.per_unit;
-    if (binning(edge) < bin) atomicMax(&control.threshold, order_key(edge));
-  }
-
-  // One warp: of 32 counts, the highest at which `above` and the counts from the top reach k; -1 where none does. Adds
-  // the counts over it to `above`.
-  __device__ __forceinline__ int find_from_top(uint32_t* counts, uint32_t& above) {
-    const uint32_t own = atomicAdd(&counts[31 - lane()], 0u);
-    const uint32_t reached = above + warp_scan(own, lane());
-    const uint32_t lanes = __ballot_sync(kFullWarp, reached >= k);
-    if (lanes == 0) return -1;
-    const int first = __ffs(lanes) - 1;
-    above = __shfl_sync(kFullWarp, reached - own, first);
-    return 31 - first;
-  }
-  static_assert(kBins == 32 * kCoarseBins && kCoarseBins == 32, "two steps of 32 lanes find a bin");
-
   // Block: the bin, counted from the highest, in which the running count reaches `need`; control.bin = kNotFound where
   // it does not. kPlaces leaves in each bin the count above it, and notes whether a bin that matters is crowded;
   // otherwise the histogram is cleared.
-  template <bool kPlaces, class Between>
-  __device__ __forceinline__ void find_bin(uint32_t need, Between between) {
+  template <bool kPlaces>
+  __device__ __forceinline__ void find_bin(uint32_t need) {
     const int first = kBins - (thread() + 1) * kBinsPerThread;
-    uint32_t counts[kBinsPerThread], own = 0;
+    Bins& mine = reinterpret_cast<Bins*>(histogram)[first / kBinsPerThread];
+    Bins counts = mine;
+    uint32_t own = 0;
 #pragma unroll
-    for (int i = 0; i < kBinsPerThread; i++) own += counts[i] = histogram[first + i];
+    for (int i = 0; i < kBinsPerThread; i++) own += counts.of[i];
     const uint32_t inclusive = warp_scan(own, lane());
     if (lane() == 31) control.warp_total[warp()] = inclusive;
     if (thread() == 0) {
@@ -189,109 +145,155 @@ struct Selection {
     uint32_t above = before + inclusive - own;
 #pragma unroll
     for (int i = kBinsPerThread - 1; i >= 0; i--) {
-      if (above < need && need <= above + counts[i]) {
+      const uint32_t in_bin = counts.of[i];
+      if (above < need && need <= above + in_bin) {
         control.bin = first + i;
         control.above = above;
-        control.in_bin = counts[i];
+        control.in_bin = in_bin;
       }
-      if (kPlaces && above < need && counts[i] > kCrowded) control.crowded = 1;
-      histogram[first + i] = kPlaces ? above : 0;
-      above += counts[i];
+      if (kPlaces && above < need && in_bin > kCrowded) control.crowded = 1;
+      counts.of[i] = kPlaces ? above : 0;
+      above += in_bin;
     }
-    between();
+    mine = counts;
     __syncthreads();
-  }
-  template <bool kPlaces>
-  __device__ __forceinline__ void find_bin(uint32_t need) {
-    find_bin<kPlaces>(need, [] {});
   }
 
-  // Block: a key that at least `need` and at most need + slack of the n distinct keys reach, need <= n. Radix select
-  // from the highest bit in which keys differ. The histogram is clear before and after; the keys are published.
-  __device__ Candidate radix_select(const Candidate* keys, uint32_t n, uint32_t need, uint32_t slack) {
-    if (thread() == 0) control.differing = 0;
-    __syncthreads();
-    const Candidate sample = keys[0];
-    Candidate differing = 0;
-    for (uint32_t i = thread(); i < n; i += kThreads) differing |= keys[i] ^ sample;
-    const uint32_t high = warp_or(static_cast<uint32_t>(differing >> 32));
-    const uint32_t low = warp_or(static_cast<uint32_t>(differing));
-    if (lane() == 0) atomicOr(&control.differing, (static_cast<unsigned long long>(high) << 32) | low);
-    __syncthreads();
-    constexpr int kDigitBits = 10;
-    static_assert(1 << kDigitBits == kBins, "a digit has a bin for each value");
-    int end = 64 - __clzll(control.differing);  // one past the highest bit not yet decided
-    Candidate prefix = end < 64 ? sample >> end << end : 0;
-    uint32_t above = 0;  // keys over the prefix
-    while (end > 0) {
-      const int begin = max(0, end - kDigitBits);
-      for (uint32_t i = thread(); i < n; i += kThreads) {
-        const Candidate rest = keys[i] ^ prefix;
-        if (end == 64 || rest >> end == 0) atomicAdd(&histogram[rest >> begin], 1u);
-      }
+  // What a radix select found: an edge that `reaching` keys reach, of which `above` are known to lie over its bin.
+  template <class Key>
+  struct Edge {
+    Key key;
+    uint32_t above, reaching;
+  };
+
+  // Block: an edge that at least `need` keys reach, and at most need + slack, unless more are equal. for_each(f) calls f
+  // with the thread's share of the keys; at least `need` of them lie between `low` and `high`, and none is higher. The
+  // histogram is clear before and after, and the keys are published.
+  template <class Key, class ForEach>
+  __device__ __forceinline__ Edge<Key> radix_select(uint32_t need, uint32_t slack, Key low, Key high,
+                                                    ForEach for_each) {
+    uint32_t above = 0;
+    Key span = high - low;
+    while (true) {  // the edge is among low, ..., low + span
+      const Binning<Key> bins = make_binning<Key>(low, low + span);
+      for_each([&](Key key) {
+        if (key - low <= span) atomicAdd(&histogram[(key - low) >> bins.shift], 1u);
+      });
       __syncthreads();
       find_bin<false>(need - above);
-      prefix |= static_cast<Candidate>(control.bin) << begin;
-      const uint32_t reaching = above + control.above + control.in_bin;
+      low += static_cast<Key>(control.bin) << bins.shift;
       above += control.above;
-      end = begin;
+      const uint32_t reaching = above + control.in_bin;
       __syncthreads();  // control is read; the next digit may change it
-      if (reaching <= need + slack) break;
+      if (bins.shift == 0 || reaching <= need + slack) return {low, above, reaching};
+      span = (Key{1} << bins.shift) - 1;
     }
-    return prefix;
+  }
+
+  // Block: the lowest and the highest of the n > 0 candidates in the buffer.
+  __device__ __forceinline__ void find_range(uint32_t n, Candidate& lowest, Candidate& highest) {
+    lowest = ~Candidate{0}, highest = 0;
+    for (uint32_t i = thread(); i < n; i += kThreads) {
+      lowest = ::min(lowest, buffer[i]);
+      highest = ::max(highest, buffer[i]);
+    }
+    const auto reduce = [&] {
+#pragma unroll
+      for (int step = 16; step; step /= 2) {
+        lowest = ::min(lowest, __shfl_xor_sync(kFullWarp, lowest, step));
+        highest = ::max(highest, __shfl_xor_sync(kFullWarp, highest, step));
+      }
+    };
+    reduce();
+    if (lane() == 0) {
+      control.warp_lowest[warp()] = lowest;
+      control.warp_highest[warp()] = highest;
+    }
+    __syncthreads();
+    lowest = control.warp_lowest[lane() % kWarps];
+    highest = control.warp_highest[lane() % kWarps];
+    reduce();
   }
 
   // Block: what the buffer holds. Call between barriers.
   __device__ __forceinline__ uint32_t filled() const { return min(control.count, control.refused); }
 
-  // Block: keeps the K best of the n > k candidates in the buffer, in no order, and raises the threshold. Clears the
-  // histogram.
+  // Block: keeps the K best of the n > k candidates in the buffer, in no order, and counts them in bins of their own.
   __device__ void cut(uint32_t n) {
     clear_histogram();
-    __syncthreads();
-    const Candidate threshold = radix_select(buffer, n, k, 0);
+    Candidate lowest, highest;
+    find_range(n, lowest, highest);
+    const Candidate edge = radix_select<Candidate>(k, 0, lowest, highest, [&](auto f) {
+                             for (uint32_t i = thread(); i < n; i += kThreads) f(buffer[i]);
+                           }).key;
     if (thread() == 0) control.kept = 0;
     for (uint32_t base = 0; base < n; base += kThreads) {
       const uint32_t at = base + thread();
       const Candidate c = at < n ? buffer[at] : 0;
       __syncthreads();  // what this round overwrites has been read, by this round or one before
-      if (c >= threshold && at < n) buffer[atomicAdd(&control.kept, 1u)] = c;
+      if (c >= edge && at < n) buffer[atomicAdd(&control.kept, 1u)] = c;
     }
     if (thread() == 0) {
-      control.threshold = static_cast<uint32_t>(threshold >> 32);
-      control.cut = threshold;
+      control.cut = edge;
       control.count = k;
       control.refused = kNotFound;
     }
+    binning = make_binning(edge, top);
+    __syncthreads();
+    for (uint32_t i = thread(); i < k; i += kThreads) atomicAdd(&histogram[binning(buffer[i])], 1u);
     __syncthreads();
   }
 
-  // Block: counts the n > 0 candidates in bins over their own range, and returns the best one's key. The histogram is
-  // clear before.
-  __device__ uint32_t count_again(uint32_t n) {
-    if (thread() == 0) {
-      control.above = 0;
-      control.bin = kNotFound;
-    }
+  // Block: counts the n > 0 candidates in the buffer in bins of their own. The histogram is clear before.
+  __device__ void count_again(uint32_t n) {
+    Candidate lowest, highest;
+    find_range(n, lowest, highest);
+    binning = make_binning(lowest, highest);
+    for (uint32_t i = thread(); i < n; i += kThreads) atomicAdd(&histogram[binning(buffer[i])], 1u);
     __syncthreads();
-    uint32_t highest = 0, lowest = kNotFound;
-    for (uint32_t i = thread(); i < n; i += kThreads) {
-      const uint32_t key = static_cast<uint32_t>(buffer[i] >> 32);
-      highest = max(highest, key);
-      lowest = min(lowest, key);
+  }
+
+  // Warp: puts the candidates of the set bits into the buffer; the bits of those that found no room stay.
+  template <class CandidateOf>
+  __device__ __forceinline__ void append(uint32_t& chosen, CandidateOf candidate_of) {
+    if (control.cut != 0) {
+      for (uint32_t bits = chosen; bits; bits &= bits - 1) {
+        if (candidate_of(__ffs(bits) - 1) < control.cut) chosen ^= bits & (0 - bits);
+      }
     }
-    highest = warp_max(highest);
-    lowest = warp_min(lowest);
-    if (lane() == 0) {
-      atomicMax(&control.above, highest);
-      atomicMin(&control.bin, lowest);
+    const uint32_t n = __popc(chosen), inclusive = warp_scan(n, lane()), all = __shfl_sync(kFullWarp, inclusive, 31);
+    if (all == 0) return;
+    uint32_t place = 0;
+    if (lane() == 0) place = atomicAdd(&control.count, all);
+    place = __shfl_sync(kFullWarp, place, 0) + inclusive - n;
+    if (n != 0 && place + n > capacity) {
+      atomicMin(&control.refused, place);
+      return;
     }
-    __syncthreads();
-    highest = control.above;
-    binning = make_binning(logit_of_key(control.bin), logit_of_key(highest));
-    for (uint32_t i = thread(); i < n; i += kThreads) count(candidate_logit(buffer[i]));
-    __syncthreads();
-    return highest;
+    for (; chosen; chosen &= chosen - 1) {
+      const Candidate c = candidate_of(__ffs(chosen) - 1);
+      buffer[place++] = c;
+      atomicAdd(&histogram[binning(c)], 1u);
+    }
+  }
+
+  // Block: appends what choose(0), choose(step), ... below `count` choose, a bit for each candidate_of(base, bit). The
+  // buffer is cut where it is full. Ends with a barrier.
+  template <class Choose, class CandidateOf>
+  __device__ __forceinline__ void append_all(uint64_t count, uint32_t step, Choose choose, CandidateOf candidate_of) {
+    uint64_t base = 0;
+    uint32_t chosen = 0;
+    bool full = false;  // for somebody of the warp
+    while (true) {
+      for (; base < count; base += step) {
+        if (!full) chosen = choose(base);
+        append(chosen, [&](uint32_t bit) { return candidate_of(base, bit); });
+        full = __any_sync(kFullWarp, chosen != 0);
+        if (full) break;
+      }
+      if (!__syncthreads_or(full)) return;
+      cut(filled());
+    }
   }
 
   // Block: bitonic sort of buffer[0, n), best first. n is a power of two.
@@ -313,16 +315,16 @@ struct Selection {
   }
 
   // Block: calls emit(rank, candidate) for the `need` best of the n in the buffer, need = min(n, k), whose counts the
-  // histogram holds. `room` has space for `room_length` candidates. `between` runs once, before any emit and a barrier.
-  template <class Between, class Emit>
-  __device__ void sort(uint32_t n, uint32_t need, Candidate* room, uint32_t room_length, Between between, Emit emit) {
-    find_bin<true>(need, between);
+  // histogram holds. `room` has space for `room_length` candidates.
+  template <class Emit>
+  __device__ void sort(uint32_t n, uint32_t need, Candidate* room, uint32_t room_length, Emit emit) {
+    find_bin<true>(need);
     const uint32_t last_bin = control.bin, taken = control.above + control.in_bin;
     if (!control.crowded && taken <= room_length) {
       // Scatter: a bin's cursor starts at the count above it, and ends where the next lower bin starts.
       for (uint32_t i = thread(); i < n; i += kThreads) {
         const Candidate c = buffer[i];
-        const uint32_t bin = binning(candidate_logit(c));
+        const uint32_t bin = binning(c);
         if (bin >= last_bin) room[atomicAdd(&histogram[bin], 1u)] = c;
       }
 #ifndef REMOVE_ONE_BARRIER  // the control of test/check.cu, which racecheck must catch
@@ -330,7 +332,7 @@ struct Selection {
 #endif
       for (uint32_t i = thread(); i < taken; i += kThreads) {
         const Candidate c = room[i];
-        const uint32_t bin = binning(candidate_logit(c));
+        const uint32_t bin = binning(c);
         const uint32_t begin = bin + 1 < kBins ? histogram[bin + 1] : 0, end = histogram[bin];
         uint32_t rank = begin;
         for (uint32_t other = begin; other < end; other++) rank += room[other] > c;
@@ -339,6 +341,15 @@ struct Selection {
       return;
     }
     if (n > k) cut(n);
+    if (need <= kCounted) {
+      for (uint32_t i = thread(); i < need; i += kThreads) {
+        const Candidate c = buffer[i];
+        uint32_t rank = 0;
+        for (uint32_t other = 0; other < need; other++) rank += buffer[other] > c;
+        emit(rank, c);
+      }
+      return;
+    }
     uint32_t power = 1;
     while (power < need) power *= 2;
     for (uint32_t i = need + thread(); i < power; i += kThreads) buffer[i] = 0;

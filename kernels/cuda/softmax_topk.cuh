@@ -1,21 +1,23 @@
 // The streaming kernel: a block reads a row, or a part of one, once, and holds its RowState as it goes.
 //
-// The body of the row is cut into warp tiles of kVectors x 32 vectors of 16 bytes. A warp copies its tiles into a ring
-// in shared memory with asynchronous copies, kStages ahead. Each thread reads back only what it copied itself, so the
-// stream has no barrier and its many bytes in flight cost no registers.
+// A group of consecutive logits, 64 bytes of them, leaves one number behind: its largest. That is enough, since the K
+// best logits of a row lie in its K best groups, by (largest logit, lower index) like logits: the largest logits of K
+// better groups are K better logits. So the stream has no branch that depends on the data, and sorted, tied or masked
+// rows cost what random ones cost. The K best groups are opened once more at the end: K x 64 bytes, mostly out of the
+// second-level cache.
 //
-// Tiles are visited in a permuted order: position j of the visit is tile (j * stride) mod slots, where stride is
-// coprime to slots and near the golden section of them. Any prefix of the visit is then an even sample of the row, and
-// sorted rows cost no more than random ones. The threshold breaks ties by index, so the order of the visit is free.
+// The row is cut into warp tiles of kVectors x 32 vectors of 16 bytes, from the 128-byte line in which it begins. A warp
+// copies its tiles into a ring in shared memory with asynchronous copies, kStages ahead, so that many bytes in flight
+// cost no registers. No warp waits for another until its tiles are done.
 //
-// 1. Start. The first tiles arrive; each vector gives its maximum. The K-th largest of these is reached by K logits: a
-//    first threshold. The block's largest one is the reference of the sum.
-// 2. Stream. A tile costs a maximum, one comparison with the threshold and one exp2 a logit. Only a warp whose tile
-//    beats the threshold appends (select.cuh), and only there can a logit be far above the reference.
-// 3. Overflow. A warp that finds the buffer full goes to a barrier; the others follow at their next append or at the
-//    end of their tiles. The block cuts the buffer, and every warp goes on with the tile it was at.
-// 4. Finish. One part a row: sort, and write K results. Several: the part's RowState goes to scratch memory, and the
-//    last block of the row to arrive, by a ticket, merges them.
+// 1. Stream. A tile costs a thread a maximum, which it stores, and one exp2 a logit. Only where a logit lies far above
+//    the reference of the thread's sum is the sum rescaled.
+// 2. Select. A radix select over the maxima (select.cuh) gives an edge that K groups reach, and few more.
+// 3. Open. The logits of these groups that reach the edge go to a buffer. Where they are too many for it, as in rows of
+//    many ties, the block cuts the buffer to its K best and goes on.
+// 4. Finish. One part a row: sort, and write K results. Several: where there are thread-block clusters the parts are one,
+//    and its first block takes the others' RowStates out of their shared memory. Elsewhere they go through scratch
+//    memory, and the last block of the row to arrive, by a ticket, merges them.
 //
 // The sum. A tile's 16 or 32 weights are added in two float chains, tiles in double: no float chain is longer than 16.
 // exp2(x * scale - reference) is one fused multiply-add, exact but for one rounding, whatever the size of x * scale, as
@@ -28,77 +30,77 @@
 
 #include <cfloat>
 
+#include "cluster.cuh"
 #include "logits.cuh"
 #include "problem.h"
 #include "select.cuh"
 
 namespace fused_topk {
 
+constexpr int kVectors = 4;                        // of 16 bytes, a thread and tile
+constexpr uint32_t kTileVectors = kVectors * 32;   // a warp
+constexpr uint32_t kLineBytes = 128;               // tiles are counted from such a boundary
+constexpr float kRescaleAbove = 8.0f;              // in powers of two over the reference
+constexpr float kCoarse = 536870912.0f;            // 2^29: a scaled logit from here on has an ulp of 64 or more
+
 // What a part publishes beside its candidates.
 struct PartState {
   PartialSum sum;
-  uint32_t count;      // candidates
-  uint32_t threshold;  // a key that K candidates of this part reach, or that of -inf
+  uint32_t count;    // candidates
+  uint32_t highest;  // key of the largest logit
+  uint32_t edge;     // a key that K candidates of this part reach, or that of -inf
 };
 
-// How the launcher cuts the rows into parts and tiles.
+// How the launcher cuts the rows into parts and groups, and shared memory into arrays.
 struct StreamPlan {
-  uint32_t parts;     // blocks a row
-  uint32_t slots;     // tile positions a part: at least its tiles, however the row is aligned
-  uint32_t stride;    // coprime to slots
-  uint32_t capacity;  // of the candidate buffer, stream_capacity<kThreads>(k)
-  // Scratch; unused where parts is 1. Tickets are 0 before and after a launch.
+  uint32_t parts;  // blocks a row
+  // log2 of the vectors of a group: 0, a vector; 2, what a thread has of a tile; to 7, a tile; more, several tiles of
+  // the part.
+  uint32_t group_shift;
+  uint32_t groups;       // a part: at least its own, however the row is aligned
+  uint32_t capacity;     // of the candidate buffer
+  uint32_t room;         // candidates for which there is place beside the buffer
+  uint32_t work_bytes;   // of the ring, which later is buffer, room and the list of opened groups
+  uint32_t first_blocks, multiprocessors;  // blocks that start at once; 0 where no start is delayed
+  uint32_t stagger;                        // nanoseconds between the starts on a multiprocessor
+  // Scratch; null where parts is 1 or the parts are a cluster. Tickets are 0 before and after a launch.
   PartState* states;      // [rows, parts]
   Candidate* candidates;  // [rows, parts, published(k)]
   uint32_t* tickets;      // [rows]
 };
 
+// Groups that are opened beside the K best, so that the select needs not be exact.
+__host__ __device__ constexpr uint32_t slack(uint32_t k) { return k / 4 + 32; }
+// Groups that a list holds: those, and what the threads' largest logits let through beside them.
+__host__ __device__ constexpr uint32_t list_length(uint32_t k) { return k + k / 4 + 256; }
 // Candidates a part may publish: the K best and some that only an exact cut would tell from them.
-__host__ __device__ constexpr uint32_t published(uint32_t k) { return k + kCrowded; }
+__host__ __device__ constexpr uint32_t published(uint32_t k) { return k + k / 2 + kCrowded; }
 
-constexpr float kRescaleAbove = 8.0f;    // in powers of two over the reference
-constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on has an ulp of 64 or more
-
-constexpr int kVectors = 4;      // of 16 bytes, a thread and tile
-constexpr int kFirstStages = 1;  // whose vectors give the first threshold
-constexpr int kFirstPasses = 3;  // of the search for it, at most
-
-// Bytes in flight hide the latency of memory; without asynchronous copies there are none, and the ring is kept short.
-constexpr int ring_stages(int compute_capability_major) { return compute_capability_major >= 8 ? 2 : 1; }
-
-template <int kThreads>
-constexpr uint32_t ring_bytes(int compute_capability_major) {
-  return kThreads * kVectors * 16 * ring_stages(compute_capability_major);
-}
-
-// Candidates a buffer holds: the K best, room to append, and a power of two to sort. The least fills the shared memory
-// of a Hopper multiprocessor with as many blocks as its registers allow; more room means fewer cuts.
-template <int kThreads>
-constexpr uint32_t stream_capacity(uint32_t k) {
-  uint32_t power = 1024;
-  while (power < k) power *= 2;
-  const uint32_t least = kThreads == 256 ? 2304 : 5376, room = k + 1024;
-  const uint32_t needed = power > room ? power : room;
-  return needed > least ? needed : least;
-}
+constexpr uint32_t stream_ring_bytes(uint32_t threads, int stages) { return threads * kVectors * 16 * stages; }
 
 struct RowTotals {
-  float max, inverse_sum;  // NaN where the row has no softmax
-  bool masked;             // every logit is -inf
+  double sum;  // against max; NaN where the row has no softmax
+  float max, inverse_sum;
 };
 
 struct StreamControl {
   SelectControl select;
-  PartialSum sums[32];
-  uint32_t highest[32], lowest[32];  // keys, by warp
+  PartialSum sums[32];  // by warp
+  uint32_t lowest[32], highest[32];  // keys of its threads' largest logits, by warp
+  PartState state;      // of this part
   RowTotals totals;
+  uint32_t listed;
   uint32_t ticket;
 };
 
-template <int kThreads>
-constexpr uint32_t stream_shared_bytes(uint32_t capacity, int compute_capability_major) {
-  return ring_bytes<kThreads>(compute_capability_major) + sizeof(StreamControl) + kBins * sizeof(uint32_t) +
-         capacity * sizeof(Candidate);
+constexpr uint32_t stream_shared_bytes(const StreamPlan& plan) {
+  return plan.work_bytes + sizeof(StreamControl) + (kBins + plan.groups) * sizeof(uint32_t);
+}
+
+__device__ __forceinline__ uint64_t global_nanoseconds() {
+  uint64_t now;
+  asm volatile("mov.u64 %0, %%globaltimer;" : "=l"(now));
+  return now;
 }
 
 // The sum of the logits one thread has seen.
@@ -107,12 +109,10 @@ struct ThreadSum {
   float limit;      // a logit from here on lies kRescaleAbove or more over the reference
   double sum;
 
-  // Starts against `max`, or, where that is masked or too coarse, against the first logit that is not.
-  __device__ __forceinline__ void start(float max, const Scale& scale) {
-    const float scaled = max * scale.high;
-    sum = 0;
-    reference = fabsf(scaled) <= 2 * kCoarse ? scaled : 0.0f;
-    limit = fabsf(scaled) <= 2 * kCoarse ? (scaled + kRescaleAbove) / scale.high : -FLT_MAX;
+  // The first logit that is neither masked nor too coarse will be the reference.
+  __device__ __forceinline__ void start() {
+    sum = reference = 0;
+    limit = -FLT_MAX;
   }
   // Moves the reference up to a logit that has passed the limit.
   __device__ __forceinline__ void rescale(float max, const Scale& scale) {
@@ -136,286 +136,311 @@ __device__ __forceinline__ PartialSum warp_merge(float reference, double sum) {
   return {common, sum};
 }
 
-template <class D, int kThreads>
+template <class D, int kThreads, int kStages>
 struct Stream {
   using Storage = typename D::Storage;
   static constexpr int kWarps = kThreads / 32;
-  static constexpr uint32_t kTile = kVectors * 32 * D::kPerVector;
-  static constexpr uint32_t kStageBytes = kVectors * 32 * 16;                                 // a warp
-  static constexpr int kScalars = (kTile + 128 / sizeof(Storage) + kThreads - 1) / kThreads;  // a thread, head and tail
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-  static constexpr int kStages = ring_stages(7);
-#else
-  static constexpr int kStages = ring_stages(8);
-#endif
-
+  static constexpr uint32_t kStageBytes = kTileVectors * 16;  // a warp
+  static constexpr uint32_t kTile = kTileVectors * D::kPerVector;
   const Problem& problem;
   const StreamPlan& plan;
-  uint4* ring;
+  unsigned char* work;
   StreamControl& control;
+  uint32_t* maxima;  // keys, by group of the part
   Selection<kThreads> select;
   uint64_t row;
   uint32_t part;
+  const Storage* start;  // of the row
+  uint32_t lead;         // logits between the line in which the row begins and its start
+  uint32_t tiles;        // of the part; its j-th is the row's (j * parts + part)-th
+  uint32_t highest;      // key of the largest logit
 
   __device__ __forceinline__ uint32_t thread() const { return threadIdx.x; }
   __device__ __forceinline__ int lane() const { return threadIdx.x & 31; }
   __device__ __forceinline__ int warp() const { return threadIdx.x >> 5; }
-  __device__ __forceinline__ const Storage* row_start() const {
-    return static_cast<const Storage*>(problem.logits) + row * problem.row_stride;
+
+  __device__ __forceinline__ void find_row() {
+    start = static_cast<const Storage*>(problem.logits) + row * problem.row_stride;
+    lead = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(start) % kLineBytes) / sizeof(Storage);
+    const uint32_t of_row = static_cast<uint32_t>((static_cast<uint64_t>(lead) + problem.vocab + kTile - 1) / kTile);
+    tiles = of_row > part ? (of_row - part - 1) / plan.parts + 1 : 0;
   }
+  __device__ __forceinline__ const uint4* vectors() const { return reinterpret_cast<const uint4*>(start - lead); }
 
-  // Reads the part: leaves its candidates in the buffer, counted, and its sum in control.sums by warp.
-  __device__ void read_part() {
+  // Reads the part: its group maxima, and its sum in control.sums by warp. Returns the key of the thread's largest logit.
+  __device__ __forceinline__ uint32_t read_part() {
     const Scale scale = problem.scale;
-    const Storage* const start = row_start();
-    const uint32_t vocab = problem.vocab;
-    const uint32_t head = head_length<D>(start, vocab);
-    const uint32_t tiles = (vocab - head) / kTile;
-    const uint32_t tail = head + tiles * kTile;
-    const uint4* const body = reinterpret_cast<const uint4*>(start + head) + lane();
+    // Tiles first_whole, ..., end_whole - 1 lie in the row whole.
+    const uint32_t first_whole = lead != 0, end_whole = (lead + problem.vocab) / kTile;
+    const uint32_t ring = shared_address(work) + warp() * (kStages * kStageBytes);
+    // A thread reads vectors that its neighbours copied, four in sequence. So that eight threads meet in no bank, two
+    // bits of a vector's place are turned by its reader.
+    const uint32_t to = ring + ((lane() & ~3) | ((lane() ^ (lane() >> 3)) & 3)) * 16;
+    const uint32_t from = ring + lane() * (kVectors * 16) + ((lane() >> 1) & 3) * 16;
 
-    // The visit: this warp's tiles are at positions warp, warp + kWarps, ... of the part.
-    const uint32_t slots = plan.slots;
-    const uint32_t visits = slots > warp() ? (slots - warp() + kWarps - 1) / kWarps : 0;
-    const uint32_t hop = slots ? static_cast<uint32_t>(static_cast<uint64_t>(plan.stride) * kWarps % slots) : 0;
-    uint32_t next_slot = slots ? static_cast<uint32_t>(static_cast<uint64_t>(plan.stride) * warp() % slots) : 0;
-    uint32_t slot = next_slot;
-    auto advance = [&](uint32_t& at) {
-      at += hop;
-      if (at >= slots) at -= slots;
-    };
-    auto tile_of = [&](uint32_t at) { return at * plan.parts + part; };
-    const uint32_t own = shared_address(ring + warp() * (kStages * kVectors * 32) + lane());
-    // Fills a stage of the ring with the tile at the next position; an empty group where there is none.
-    auto fetch = [&](uint32_t visit, uint32_t stage) {
-      if (visit < visits) {
-        const uint32_t tile = tile_of(next_slot);
-        if (tile < tiles) {
-          const uint4* const from = body + static_cast<uint64_t>(tile) * (kVectors * 32);
+    uint32_t next = warp();
+    auto fetch = [&](uint32_t stage) {
+      if (next < tiles) {
+        const uint32_t tile = next * plan.parts + part;
+        const uint32_t vector = tile * kTileVectors + lane();
+        if (tile >= first_whole && tile < end_whole) {
+          const uint4* const global = vectors() + vector;
 #pragma unroll
-          for (int u = 0; u < kVectors; u++) copy_async(stage + u * 512, from + u * 32);
+          for (int u = 0; u < kVectors; u++) copy_async(to + stage + u * 512, global + u * 32);
+        } else {
+#pragma unroll 1
+          for (int u = 0; u < kVectors; u++) {
+            store_shared(to + stage + u * 512, load_masked<D>(start, problem.vocab, (vector + u * 32) * D::kPerVector - lead));
+          }
         }
-        advance(next_slot);
       }
+      next += kWarps;
       close_copy_group();
     };
 #pragma unroll
-    for (int i = 0; i < kStages; i++) fetch(i, own + i * kStageBytes);
+    for (int i = 0; i < kStages; i++) fetch(i * kStageBytes);
 
-    // Head and tail, by part 0.
-    float scalar[kScalars];
-    auto scalar_index = [&](int i) {
-      const uint32_t at = thread() + i * kThreads;
-      return at < head ? at : at - head + tail;
-    };
-    auto has_scalar = [&](int i) { return part == 0 && thread() + i * kThreads < head + (vocab - tail); };
-#pragma unroll
-    for (int i = 0; i < kScalars; i++) {
-      scalar[i] = has_scalar(i) ? load_logit<D>(start + scalar_index(i)) : -infinity();
-    }
-
-    select.clear();
+    const int merged = ::min(static_cast<int>(plan.group_shift) - 2, 5);  // log2 of the threads of a group, below a tile
     ThreadSum total;
-    total.start(first_threshold(slots, slot, hop, tiles, own, scalar), scale);
-
-    // The threshold as the stream compares it: a logit is appended where it is >= at, or >= over in tiles that lie
-    // wholly behind the index up to which ties count.
-    float at, over;
-    uint32_t tie_index;
-    Candidate cut = 0;
-    uint32_t adopted;
-    auto adopt = [&](uint32_t key) {
-      adopted = key;
-      at = logit_of_key(key);
-      over = logit_of_key(key + 1);
-      tie_index = key == cut >> 32 ? candidate_index(cut) : kNotFound;
-    };
-    adopt(select.read_threshold());
-    float highest = -infinity();  // of what this thread appended
-
-    // The buffer is empty and holds more than a head and a tail.
-#pragma unroll
-    for (int i = 0; i < kScalars; i++) {
-      if (!has_scalar(i)) continue;
-      total.rescale(scalar[i], scale);
-      if (scalar[i] >= at) {
-        uint32_t place;
-        if (select.claim(1, place)) select.put(place, scalar[i], scalar_index(i));
-        highest = fmaxf(highest, scalar[i]);
-      }
-      total.sum += total.term(scalar[i], scale);
-    }
-    __syncthreads();  // a tile of a faster warp may not take a scalar's place
-
-    // A refresh whenever the count of appended candidates passes a multiple of a power of two near k / 2.
-    const int refresh_shift = max(5, 30 - __clz(problem.k));
-    uint32_t visit = 0, stage = own;
-    bool appended = false;
-    while (true) {
-      bool full = false;
+    total.start();
+    float largest = quiet_nan();
+    uint32_t stage = 0;
 #pragma unroll 1
-      while (visit < visits) {
-        wait_copy_groups<kStages - 1>();
-        const uint32_t tile = tile_of(slot);
-        if (tile < tiles) {
-          uint4 v[kVectors];
+    for (uint32_t tile = warp(); tile < tiles; tile += kWarps) {
+      wait_copy_groups<kStages - 1>();
+      __syncwarp();
+      uint4 v[kVectors];
 #pragma unroll
-          for (int u = 0; u < kVectors; u++) v[u] = load_shared(stage + u * 512);
-          const uint32_t first = head + tile * kTile;
-          const float max = max_of<D>(v);
-          if (__any_sync(kFullWarp, max >= fminf(first > tie_index ? over : at, total.limit))) {
-            total.rescale(max, scale);
-            const uint32_t key = select.read_threshold();
-            if (key != adopted) adopt(key);
-            const float bar = first > tie_index ? over : at;
-            bool cross = false;
-            if (max >= bar && !appended) {
-              uint32_t chosen = 0;
-#pragma unroll
-              for (int i = 0; i < kVectors * D::kPerVector; i++) {
-                chosen |= element<D>(v[i / D::kPerVector], i % D::kPerVector) >= bar ? 1u << i : 0u;
-              }
-              const uint32_t n = __popc(chosen);
-              uint32_t place;
-              if (select.claim(n, place)) {
-                cross = (place ^ (place + n)) >> refresh_shift != 0;
-                const uint32_t lane_first = first + lane() * D::kPerVector;
-                while (chosen) {
-                  const uint32_t i = __ffs(chosen) - 1, u = i / D::kPerVector, in_vector = i % D::kPerVector;
-                  chosen &= chosen - 1;
-                  select.put(place++, load_shared_logit<D>(stage + u * 512 + in_vector * sizeof(Storage)),
-                             lane_first + u * (32 * D::kPerVector) + in_vector);
-                }
-                appended = true;
-                highest = fmaxf(highest, max);
-              } else {
-                full = true;
-              }
-            }
-            __syncwarp();
-            full = __any_sync(kFullWarp, full);
-            if (full) break;
-            if (__any_sync(kFullWarp, cross)) select.refresh();
-          }
-          fetch(visit + kStages, stage);
-          float sums[2] = {0, 0};
-#pragma unroll
-          for (int i = 0; i < kVectors * D::kPerVector; i++) {
-            sums[i % 2] += total.term(element<D>(v[i / D::kPerVector], i % D::kPerVector), scale);
-          }
-          total.sum += sums[0] + sums[1];
-        } else {
-          fetch(visit + kStages, stage);
-        }
-        appended = false;
-        stage = stage + kStageBytes == own + kStages * kStageBytes ? own : stage + kStageBytes;
-        visit++;
-        advance(slot);
+      for (int u = 0; u < kVectors; u++) v[u] = load_shared((from + stage) ^ (u * 16));
+      __syncwarp();
+      fetch(stage);
+      stage = stage + kStageBytes == kStages * kStageBytes ? 0 : stage + kStageBytes;
+
+      const float max = max_of<D>(v);
+      largest = fmaxf(largest, max);
+      if (merged == 0) {
+        maxima[tile * 32 + lane()] = order_key(max);
+      } else {
+        store_maxima(tile, max, v, merged);
       }
-      if (!__syncthreads_or(full)) break;
-      const uint32_t n = select.filled();
-      __syncthreads();
-      select.cut(n);
-      select.count_again(problem.k);
-      cut = control.select.cut;
-      adopt(static_cast<uint32_t>(cut >> 32));
+      if (max >= total.limit) total.rescale(max, scale);
+      float sums[2] = {0, 0};
+#pragma unroll
+      for (int i = 0; i < kVectors * D::kPerVector; i++) {
+        sums[i % 2] += total.term(element<D>(v[i / D::kPerVector], i % D::kPerVector), scale);
+      }
+      total.sum += sums[0] + sums[1];
     }
     const PartialSum sum = warp_merge(total.reference, total.sum);
-    const uint32_t highest_key = warp_max(order_key(highest));
+    const uint32_t best = order_key(largest), lowest = warp_min(best), highest_of_warp = warp_max(best);
     if (lane() == 0) {
       control.sums[warp()] = sum;
-      control.highest[warp()] = highest_key;
-    }
-  }
-
-  // The K-th largest of the maxima of the first vectors, down to the edge of its bin, becomes the threshold; the
-  // largest, or that of the scalars where it is larger, is returned.
-  __device__ float first_threshold(uint32_t slots, uint32_t slot, uint32_t hop, uint32_t tiles, uint32_t own,
-                                   const float (&scalar)[kScalars]) {
-    constexpr int kGroups = kVectors * kFirstStages;  // a thread
-    uint32_t key[kGroups], highest = 0, lowest = kNotFound;
-    wait_copy_groups<kStages - kFirstStages>();
-#pragma unroll
-    for (int s = 0; s < kFirstStages; s++) {
-      const bool there = s * kWarps + warp() < slots && slot * plan.parts + part < tiles;
-#pragma unroll
-      for (int u = 0; u < kVectors; u++) {
-        const uint4 v[1] = {load_shared(own + (s * kVectors + u) * 512)};
-        key[s * kVectors + u] = there ? order_key(max_of<D>(v)) : kKeyNegativeInfinity;
-        highest = max(highest, key[s * kVectors + u]);
-        lowest = min(lowest, key[s * kVectors + u]);
-      }
-      slot += hop;
-      if (slot >= slots) slot -= slots;
-    }
-    // kThreads maxima reach the lowest of the threads' largest.
-    lowest = warp_min(problem.k <= kThreads ? highest : lowest);
-#pragma unroll
-    for (int i = 0; i < kScalars; i++) highest = max(highest, order_key(scalar[i]));
-    highest = warp_max(highest);
-    if (lane() == 0) {
-      control.highest[warp()] = highest;
       control.lowest[warp()] = lowest;
+      control.highest[warp()] = highest_of_warp;
     }
-    __syncthreads();
-    highest = warp_max(lane() < kWarps ? control.highest[lane()] : 0);
-    lowest = warp_min(lane() < kWarps ? control.lowest[lane()] : kNotFound);
-    const float max = logit_of_key(highest);
-    uint32_t edge = kKeyNegativeInfinity;
-    if (slots != 0 && problem.k <= kGroups * kThreads) {
-      uint32_t range = highest - lowest, need = problem.k;
-      edge = lowest;
-      for (int pass = 0; pass < kFirstPasses; pass++) {
-        const int shift = ::max(0, 22 - __clz(range | 1));  // at most kBins bins
-#pragma unroll
-        for (int i = 0; i < kGroups; i++) {
-          if (key[i] - edge <= range) atomicAdd(&select.histogram[(key[i] - edge) >> shift], 1u);
-        }
-        __syncthreads();
-        select.template find_bin<false>(need);
-        const uint32_t above = control.select.above, in_bin = control.select.in_bin;
-        edge += control.select.bin << shift;
-        __syncthreads();
-        if (shift == 0 || in_bin <= problem.k / 4 + 8) break;
-        need -= above;
-        range = (1u << shift) - 1;
-      }
-      if (thread() == 0 && edge > kKeyNegativeInfinity) control.select.threshold = edge;
-    }
-    select.binning = make_binning(logit_of_key(edge), max);
-    __syncthreads();
-    return max;
+    return best;
   }
 
-  // One warp: the row's totals, from the parts' sums and the best candidates of the warps.
+  // Maxima of groups that are not what a thread has of a tile.
+  __device__ __forceinline__ void store_maxima(uint32_t tile, float max, const uint4 (&v)[kVectors], int merged) {
+    if (merged < 0) {
+      uint4 keys;
+      const uint4 vector[kVectors][1] = {{v[0]}, {v[1]}, {v[2]}, {v[3]}};
+      keys.x = order_key(max_of<D>(vector[0]));
+      keys.y = order_key(max_of<D>(vector[1]));
+      keys.z = order_key(max_of<D>(vector[2]));
+      keys.w = order_key(max_of<D>(vector[3]));
+      reinterpret_cast<uint4*>(maxima)[tile * 32 + lane()] = keys;
+      return;
+    }
+    uint32_t key = order_key(max);
+    for (int step = 1; step < 1 << merged; step *= 2) key = ::max(key, __shfl_xor_sync(kFullWarp, key, step));
+    if (lane() & ((1 << merged) - 1)) return;
+    const uint32_t group = (tile * 32 + lane()) >> (plan.group_shift - 2);
+    if (plan.group_shift <= 7) {
+      maxima[group] = key;
+    } else {
+      atomicMax(&maxima[group], key);
+    }
+  }
+
+  // Groups of the part.
+  __device__ __forceinline__ uint32_t group_count() const {
+    const uint32_t shift = plan.group_shift;
+    if (shift <= 7) return tiles << (7 - shift);
+    return (tiles + (1u << (shift - 7)) - 1) >> (shift - 7);
+  }
+
+  // Calls f(group, key) for the thread's share of the groups, and some of no group with key 0.
+  template <class F>
+  __device__ __forceinline__ void each_group(uint32_t groups, F f) const {
+    const uint4* const four = reinterpret_cast<const uint4*>(maxima);
+#pragma unroll 2
+    for (uint32_t i = thread(); i * 4 < groups; i += kThreads) {
+      const uint4 keys = four[i];
+#pragma unroll
+      for (int j = 0; j < 4; j++) f(4 * i + j, word_of(keys, j));
+    }
+  }
+
+  // Block: lists the groups for which reaches(group, key). False where they are more than list_length(k).
+  template <class Reaches>
+  __device__ __forceinline__ bool list_groups(uint32_t groups, Reaches reaches) {
+    constexpr int kFours = 4;  // a thread and round
+    const uint4* const four = reinterpret_cast<const uint4*>(maxima);
+    const uint32_t length = list_length(problem.k);
+    for (uint32_t base = thread(); (base - thread()) * 4 < groups; base += kFours * kThreads) {
+      uint32_t chosen = 0;
+      uint4 keys[kFours];
+#pragma unroll
+      for (int u = 0; u < kFours; u++) {
+        const uint32_t i = base + u * kThreads;
+        keys[u] = i * 4 < groups ? four[i] : uint4{};
+      }
+#pragma unroll
+      for (int u = 0; u < kFours; u++) {
+        const uint32_t group = 4 * (base + u * kThreads);
+#pragma unroll
+        for (int j = 0; j < 4; j++) chosen |= reaches(group + j, word_of(keys[u], j)) ? 1u << (4 * u + j) : 0u;
+      }
+      const uint32_t n = __popc(chosen), inclusive = warp_scan(n, lane());
+      uint32_t place = 0;
+      if (lane() == 31 && inclusive != 0) place = atomicAdd(&control.listed, inclusive);
+      place = __shfl_sync(kFullWarp, place, 31) + inclusive - n;
+      for (; chosen && place < length; chosen &= chosen - 1) {
+        const uint32_t bit = __ffs(chosen) - 1;
+        list()[place++] = static_cast<uint16_t>(4 * (base + bit / 4 * kThreads) + bit % 4);
+      }
+    }
+    __syncthreads();
+    return control.listed <= length;
+  }
+
+  __device__ __forceinline__ uint16_t* list() const {
+    return reinterpret_cast<uint16_t*>(select.buffer + plan.capacity + plan.room);
+  }
+
+  // Block: the logits of the K best groups that reach the edge, in the buffer and counted. `best` is the key of the
+  // thread's largest logit. Returns the edge.
+  __device__ __forceinline__ uint32_t collect(uint32_t best) {
+    const uint32_t k = problem.k, groups = group_count();
+    const uint32_t lowest = warp_min(lane() < kWarps ? control.lowest[lane()] : kNotFound);
+    highest = warp_max(lane() < kWarps ? control.highest[lane()] : 0);
+    const auto each_key = [&](auto f) { each_group(groups, [&](uint32_t, uint32_t key) { f(key); }); };
+    uint32_t edge = 0;
+    if (2 * k <= kThreads && tiles >= kWarps) {
+      // The threads' largest are enough keys for one look.
+      edge = select.template radix_select<uint32_t>(k, kThreads, lowest, highest, [&](auto f) { f(best); }).key;
+    } else if (groups > k) {
+      // kThreads keys reach the lowest of the threads' largest.
+      edge = select.template radix_select<uint32_t>(k, slack(k), k <= kThreads ? lowest : 0, highest, each_key).key;
+    }
+    edge = ::max(edge, kKeyNegativeInfinity);  // no group without a number
+    if (!list_groups(groups, [&](uint32_t, uint32_t key) { return key >= edge; })) {
+      const auto found = select.template radix_select<uint32_t>(k, slack(k), edge, highest, each_key);
+      edge = found.key;
+      uint32_t last = kNotFound;
+      if (found.reaching > k + slack(k)) {  // ties, of which the first
+        const auto each_tie = [&](auto f) {
+          each_group(groups, [&](uint32_t group, uint32_t key) {
+            if (key == edge) f(groups - 1 - group);
+          });
+        };
+        const uint32_t need = k - found.above;
+        last = groups - 1 - select.template radix_select<uint32_t>(need, slack(k), 0, groups - 1, each_tie).key;
+      }
+      if (thread() == 0) control.listed = 0;
+      __syncthreads();
+      list_groups(groups, [&](uint32_t group, uint32_t key) { return key > edge || (key == edge && group <= last); });
+    }
+    select.top = static_cast<Candidate>(::max(highest, edge)) << 32 | 0xFFFFFFFFu;
+    select.binning = make_binning(static_cast<Candidate>(edge) << 32 | ~(problem.vocab - 1), select.top);
+    open(control.listed, logit_of_key(edge));
+    if (edge == kKeyNegativeInfinity) count_unbounded();
+    return edge;
+  }
+
+  // Bins over a range without an end are too coarse: those of the buffer, where the edge is -inf, are drawn by its own.
+  __device__ __forceinline__ void count_unbounded() {
+    const uint32_t n = select.filled();
+    if (n == 0) return;
+    select.clear_histogram();
+    __syncthreads();
+    select.count_again(n);
+  }
+
+  // Block: reads the listed groups again, kRound vectors a thread at a time.
+  __device__ __forceinline__ void open(uint32_t listed, float at_least) {
+    constexpr int kPerVector = D::kPerVector, kRound = 4;
+    const uint32_t shift = plan.group_shift;
+    const uint64_t count = static_cast<uint64_t>(listed) << shift;
+    // The index in the row of the first logit of vector i of the listed groups.
+    const auto first_of = [&](uint64_t i) {
+      const uint32_t in_group = static_cast<uint32_t>(i) & ((1u << shift) - 1);
+      const uint32_t of_part = (static_cast<uint32_t>(list()[i >> shift]) << shift) + in_group;
+      const uint32_t tile = of_part / kTileVectors * plan.parts + part;
+      return (tile * kTileVectors + of_part % kTileVectors) * kPerVector - lead;
+    };
+    uint4 v[kRound];
+    const auto choose = [&](uint64_t base) {
+      uint32_t chosen = 0;
+#pragma unroll
+      for (int u = 0; u < kRound; u++) {
+        const uint64_t i = base + u * kThreads + thread();
+        v[u] = load_masked<D>(start, problem.vocab, i < count ? first_of(i) : problem.vocab);
+      }
+      if (base == 0 && plan.parts == 1 && warp() == kWarps - 1) {  // while they are on their way
+        total_up([&](uint32_t i) { return control.sums[i]; }, kWarps);
+      }
+#pragma unroll
+      for (int i = 0; i < kRound * kPerVector; i++) {
+        chosen |= element<D>(v[i / kPerVector], i % kPerVector) >= at_least ? 1u << i : 0u;
+      }
+      if (at_least == -infinity()) {  // what is not of the row reaches it too
+#pragma unroll
+        for (int u = 0; u < kRound; u++) {
+          const uint64_t i = base + u * kThreads + thread();
+          const uint32_t first = i < count ? first_of(i) : problem.vocab;
+          for (int j = 0; j < kPerVector; j++) {
+            if (first + j >= problem.vocab) chosen &= ~(1u << (u * kPerVector + j));
+          }
+        }
+      }
+      return chosen;
+    };
+    select.append_all(count, kRound * kThreads, choose, [&](uint64_t base, uint32_t bit) {
+      const uint32_t index = first_of(base + bit / kPerVector * kThreads + thread()) + bit % kPerVector;
+      return make_candidate_of_number(logit_of<D>(v, bit), index);
+    });
+  }
+
+  // One warp: the row's totals, from the `count` sums that sum_of gives.
   template <class SumOf>
   __device__ void total_up(SumOf sum_of, uint32_t count) {
     PartialSum mine{0, 0};
     for (uint32_t i = lane(); i < count; i += 32) mine = merge(mine, sum_of(i));
     const PartialSum all = warp_merge(mine.reference, mine.sum);
-    const float max = logit_of_key(warp_max(lane() < kWarps ? control.highest[lane()] : 0));
-    // From the reference to the max: exact in double.
-    const double shift = all.reference - static_cast<double>(max) * problem.scale.high;
-    set_totals(max, all.sum == 0 ? 0.0 : all.sum * exp2(shift));
+    const float max = logit_of_key(highest);
+    // From the reference to the max, which is no more than a tile's rescaling away: exact in double.
+    const float shift = static_cast<float>(all.reference - static_cast<double>(max) * problem.scale.high);
+    set_totals(max, all.sum == 0 ? 0.0 : all.sum * exp2_fast(shift));
   }
 
   // One warp: `sum` against `max`.
   __device__ void set_totals(float max, double sum) {
     if (lane() != 0) return;
     if (max == infinity() || !(sum < infinity())) sum = quiet_nan();
-    control.totals = {max, static_cast<float>(1.0 / sum), sum == 0};
-    problem.log_sum_exp[row] = log_sum_exp(max, sum, problem.scale);
+    control.totals = {sum, max, 1.0f / static_cast<float>(sum)};
   }
 
   __device__ float probability_of(float logit) const {
     const RowTotals& totals = control.totals;
-    return probability(logit, totals.max, totals.inverse_sum, totals.masked, problem.scale);
+    return probability(logit, totals.max, totals.inverse_sum, totals.sum == 0, problem.scale);
   }
 
   // Rows whose scaled logits are too large for a float reference: the sum once more, against the known max, and the
   // probabilities with it. The indices stand.
   __device__ void sum_again(uint32_t need) {
-    const Storage* const start = row_start();
     const float max = control.totals.max;
     double sum = 0;
     for (uint64_t i = thread(); i < problem.vocab; i += kThreads) {
@@ -434,32 +459,24 @@ struct Stream {
     for (uint32_t i = thread(); i < need; i += kThreads) probs[i] = probability_of(load_logit<D>(start + indices[i]));
   }
 
-  // Writes the row from the candidates in the buffer, which the histogram has counted, and the `count` partial sums
-  // that sum_of gives.
-  template <class SumOf>
-  __device__ void finish(SumOf sum_of, uint32_t count) {
+  // Writes the row from the candidates in the buffer, which the histogram has counted, and the totals.
+  __device__ void finish() {
     const uint32_t k = problem.k, n = select.filled(), need = min(n, k);
     float* const probs = problem.probs + row * k;
     uint32_t* const indices = problem.indices + row * k;
     if (need == 0) {  // no logit is a number
       if (thread() == 0) problem.log_sum_exp[row] = quiet_nan();
     } else {
-      // The ring is free by now, and holds the sorted candidates.
-      constexpr uint32_t room = kThreads * kVectors * kStages * 16 / sizeof(Candidate);
-      select.sort(
-          n, need, reinterpret_cast<Candidate*>(ring), room,
-          [&] {
-            if (warp() == kWarps - 1) total_up(sum_of, count);
-          },
-          [&](uint32_t rank, Candidate c) {
-            probs[rank] = probability_of(candidate_logit(c));
-            indices[rank] = candidate_index(c);
-          });
+      select.sort(n, need, select.buffer + plan.capacity, plan.room, [&](uint32_t rank, Candidate c) {
+        probs[rank] = probability_of(candidate_logit(c));
+        indices[rank] = candidate_index(c);
+      });
       const float max = control.totals.max;
       if (fabsf(max * problem.scale.high) >= kCoarse && fabsf(max) < infinity()) {
         __syncthreads();
         sum_again(need);
       }
+      if (thread() == kThreads - 1) problem.log_sum_exp[row] = log_sum_exp(max, control.totals.sum, problem.scale);
     }
     if (need < k) fill_with_nan(need, probs, indices);
   }
@@ -467,7 +484,6 @@ struct Stream {
   // Fewer than K logits are numbers: the first NaNs of the row take the places from `rank` on. One warp.
   __device__ void fill_with_nan(uint32_t rank, float* probs, uint32_t* indices) {
     if (warp() != 0) return;
-    const Storage* const start = row_start();
     for (uint64_t base = 0; base < problem.vocab && rank < problem.k; base += 32) {
       const uint64_t i = base + lane();
       float x = 0;
@@ -482,36 +498,28 @@ struct Stream {
     }
   }
 
-  // Writes the part's RowState to scratch. True in the block that arrives last, which sees all of them.
-  __device__ bool publish_part() {
-    const uint32_t n = select.filled(), room = published(problem.k);
-    const uint64_t slot = row * plan.parts + part;
-    Candidate* const out = plan.candidates + slot * room;
-    if (warp() == 0) {
-      if (lane() == 0) control.select.kept = 0;
-      select.refresh();
-    }
-    __syncthreads();
-    const uint32_t threshold = control.select.threshold;
-    for (uint32_t i = thread(); i < n; i += kThreads) {
-      const Candidate c = select.buffer[i];
-      if (c >> 32 < threshold) continue;
-      const uint32_t place = atomicAdd(&control.select.kept, 1u);
-      if (place < room) out[place] = c;
-    }
-    __syncthreads();
-    uint32_t kept = control.select.kept;
-    if (kept > room) {  // many in one bin
+  // Block: the part's state, with no more candidates than may be published, in shared memory.
+  __device__ __forceinline__ void close_part(uint32_t edge) {
+    uint32_t n = select.filled();
+    if (n > published(problem.k)) {
       __syncthreads();
       select.cut(n);
-      kept = problem.k;
-      for (uint32_t i = thread(); i < kept; i += kThreads) out[i] = select.buffer[i];
+      n = problem.k;
     }
     if (warp() == 0) {
       const PartialSum mine = lane() < kWarps ? control.sums[lane()] : PartialSum{0, 0};
       const PartialSum all = warp_merge(mine.reference, mine.sum);
-      if (lane() == 0) plan.states[slot] = {all, kept, control.select.threshold};
+      if (lane() == 0) control.state = {all, n, highest, edge};
     }
+    __syncthreads();
+  }
+
+  // Writes the part's state to scratch. True in the block that arrives last, which sees all of them.
+  __device__ __forceinline__ bool publish_part() {
+    const uint64_t slot = row * plan.parts + part;
+    Candidate* const out = plan.candidates + slot * published(problem.k);
+    for (uint32_t i = thread(); i < control.state.count; i += kThreads) out[i] = select.buffer[i];
+    if (thread() == 0) plan.states[slot] = control.state;
     __threadfence();
     __syncthreads();
     if (thread() == 0) control.ticket = atomicInc(plan.tickets + row, plan.parts - 1);
@@ -520,87 +528,111 @@ struct Stream {
     return control.ticket == plan.parts - 1;
   }
 
-  // Merges the states of all parts into the buffer.
-  __device__ void merge_parts() {
-    const uint32_t parts = plan.parts, room = published(problem.k);
-    const PartState* const states = plan.states + row * parts;
-    const Candidate* const candidates = plan.candidates + row * parts * room;
-    uint32_t* const counts = reinterpret_cast<uint32_t*>(ring);  // free by now
-    __syncthreads();                                             // the ticket has been read
-    select.clear();
-    if (thread() == 0) control.ticket = 0;
-    __syncthreads();
-    uint32_t total = 0, threshold = 0;
-    for (uint32_t i = thread(); i < parts; i += kThreads) {
-      total += counts[i] = __ldcg(&states[i].count);
-      threshold = max(threshold, __ldcg(&states[i].threshold));
+  // Block: brings the candidates of the other parts into this one's buffer, and the totals of the row. state_of(i) is
+  // the state of part i, and candidates_of(i) where its candidates are.
+  template <class StateOf, class CandidatesOf>
+  __device__ __forceinline__ void merge_parts(StateOf state_of, CandidatesOf candidates_of) {
+    const uint32_t parts = plan.parts;
+    uint32_t edge = kKeyNegativeInfinity, longest = 0;
+    for (uint32_t i = lane(); i < parts; i += 32) {
+      const PartState* const state = state_of(i);
+      edge = max(edge, state->edge);
+      highest = max(highest, state->highest);
+      longest = max(longest, state->count);
     }
-    threshold = warp_max(threshold);
-    total = warp_sum(total);
-    if (lane() == 0) {
-      atomicMax(&control.select.threshold, threshold);
-      atomicAdd(&control.ticket, total);
-    }
-    __syncthreads();
-    threshold = control.select.threshold;
-    const bool all_fit = control.ticket <= plan.capacity;
-    const uint64_t slots = static_cast<uint64_t>(parts) * room;
-#pragma unroll 4
-    for (uint64_t base = 0; base < slots; base += kThreads) {
-      const uint64_t at = base + thread();
-      if (at < slots) {
-        const uint32_t from = static_cast<uint32_t>(at / room);
-        if (at - static_cast<uint64_t>(from) * room < counts[from]) {
-          const Candidate c = __ldcg(candidates + at);
-          if (c >> 32 >= threshold && c >= control.select.cut) {
-            select.buffer[atomicAdd(&control.select.count, 1u)] = c;
-          }
-        }
+    edge = warp_max(edge);
+    highest = warp_max(highest);
+    longest = warp_max(longest);
+    select.top = static_cast<Candidate>(max(highest, edge)) << 32 | 0xFFFFFFFFu;
+    constexpr uint32_t kRound = 4;
+    const uint64_t slots = static_cast<uint64_t>(parts) * longest;
+    Candidate c[kRound];
+    const auto choose = [&](uint64_t base) {
+      uint32_t chosen = 0;
+#pragma unroll
+      for (uint32_t u = 0; u < kRound; u++) {
+        const uint64_t at = base + u * kThreads + thread();
+        const uint32_t from = static_cast<uint32_t>(at / longest), i = static_cast<uint32_t>(at - uint64_t{from} * longest);
+        const bool there = at < slots && from != part && i < state_of(from)->count;
+        c[u] = there ? candidates_of(from)[i] : 0;
+        chosen |= c[u] >> 32 >= edge ? 1u << u : 0u;
       }
-      if (all_fit) continue;
-      __syncthreads();
-      const uint32_t n = control.select.count;
-      __syncthreads();
-      if (n + kThreads > plan.capacity) select.cut(n);
-    }
-    __syncthreads();
-    const uint32_t n = control.select.count;
-    if (n == 0) return;
-    const uint32_t highest = select.count_again(n);
-    if (lane() == 0) control.highest[warp()] = highest;
-    __syncthreads();
+      if (base == 0 && warp() == kWarps - 1) {
+        total_up([&](uint32_t i) { return state_of(i)->sum; }, parts);
+      }
+      return chosen;
+    };
+    select.append_all(slots, kRound * kThreads, choose,
+                      [&](uint64_t, uint32_t u) { return u & 2 ? (u & 1 ? c[3] : c[2]) : (u & 1 ? c[1] : c[0]); });
   }
 
-  __device__ void run() {
-    read_part();
+#if __CUDA_ARCH__ >= 900
+  // The parts are the blocks of a cluster: the first one reads the states out of the others' shared memory.
+  __device__ __forceinline__ void merge_cluster() {
+    cluster_sync();
+    if (part == 0) {
+      merge_parts([&](uint32_t i) { return in_cta(i, &control.state); },
+                  [&](uint32_t i) { return in_cta(i, select.buffer); });
+    }
+    cluster_arrive();  // the others' shared memory has been read
+    if (part == 0) finish();
+    cluster_wait();
+  }
+#endif
+
+  // Blocks that run side by side on a multiprocessor would all stream, and then all select while memory idles. So each of
+  // the first ones waits until the one before it has read its row, at the speed of memory; then they take turns.
+  __device__ __forceinline__ void stagger() const {
+    const uint64_t begin = global_nanoseconds(), wait = blockIdx.x / plan.multiprocessors * plan.stagger;
+    while (global_nanoseconds() - begin < wait) __nanosleep(200);
+  }
+
+  __device__ __forceinline__ void run() {
+    if (blockIdx.x < plan.first_blocks) stagger();
+    find_row();
+    select.clear();
+    if (thread() == 0) control.listed = 0;
+    if (plan.group_shift > 5) {  // what is maximised in place, or read in fours beyond the last
+      for (uint32_t i = thread(); i < plan.groups; i += kThreads) maxima[i] = 0;
+      __syncthreads();
+    }
+    const uint32_t best = read_part();
     __syncthreads();
+    const uint32_t edge = collect(best);
     if (plan.parts == 1) {
-      finish([&](uint32_t i) { return control.sums[i]; }, kWarps);
-    } else if (publish_part()) {
-      merge_parts();
-      finish([&](uint32_t i) { return plan.states[row * plan.parts + i].sum; }, plan.parts);
+      finish();
+      return;
+    }
+    close_part(edge);
+#if __CUDA_ARCH__ >= 900
+    if (plan.states == nullptr) return merge_cluster();
+#endif
+    if (publish_part()) {
+      const uint64_t first = row * plan.parts;
+      merge_parts([&](uint32_t i) { return plan.states + first + i; },
+                  [&](uint32_t i) { return plan.candidates + (first + i) * published(problem.k); });
+      finish();
     }
   }
 };
 
-// Grid: rows * parts blocks. Dynamic shared memory: stream_shared_bytes<kThreads>.
-template <class D, int kThreads>
+// Grid: rows * parts blocks. Dynamic shared memory: stream_shared_bytes(plan).
+template <class D, int kThreads, int kStages>
 __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
     softmax_topk_stream(const __grid_constant__ Problem problem, const __grid_constant__ StreamPlan plan) {
   extern __shared__ __align__(128) unsigned char shared[];
-  using Kernel = Stream<D, kThreads>;
-  constexpr uint32_t kRing = kThreads * kVectors * 16 * Kernel::kStages;
-  StreamControl& control = *reinterpret_cast<StreamControl*>(shared + kRing);
+  StreamControl& control = *reinterpret_cast<StreamControl*>(shared + plan.work_bytes);
   uint32_t* const histogram = reinterpret_cast<uint32_t*>(&control + 1);
-  Candidate* const buffer = reinterpret_cast<Candidate*>(histogram + kBins);
   const uint64_t row = blockIdx.x / plan.parts;
-  Kernel kernel{problem,
-                plan,
-                reinterpret_cast<uint4*>(shared),
-                control,
-                {control.select, histogram, buffer, plan.capacity, problem.k, {0, 0}},
-                row,
-                static_cast<uint32_t>(blockIdx.x - row * plan.parts)};
+  Stream<D, kThreads, kStages> kernel{problem,
+                             plan,
+                             shared,
+                             control,
+                             histogram + kBins,
+                             {control.select, histogram, reinterpret_cast<Candidate*>(shared), plan.capacity,
+                              problem.k, 0, {}},
+                             row,
+                             static_cast<uint32_t>(blockIdx.x - row * plan.parts)};
   kernel.run();
 }
 

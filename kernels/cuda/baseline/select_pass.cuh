@@ -27,7 +27,7 @@ __device__ void select_pass(unsigned char* shared, uint32_t vocab, uint32_t k, V
   auto* histogram = reinterpret_cast<uint32_t*>(&control + 1);
   auto* buffer = reinterpret_cast<Candidate*>(histogram + kBins);
   const uint32_t capacity = baseline_capacity(k);
-  Selection<kBaselineThreads> select{control, histogram, buffer, capacity, k, {0, 0}};
+  Selection<kBaselineThreads> select{control, histogram, buffer, capacity, k, ~Candidate{0}, {}};
   select.clear();
   __syncthreads();
   Candidate threshold = 0;
@@ -50,14 +50,14 @@ __device__ void select_pass(unsigned char* shared, uint32_t vocab, uint32_t k, V
     if (n + kBaselineThreads * kRoundItems > capacity) {
       select.cut(n);
       threshold = control.cut;
-      __syncthreads();
     }
   }
   const uint32_t n = control.count;
+  select.clear_histogram();
   __syncthreads();
   select.count_again(n);
   select.sort(
-      n, min(n, k), buffer + capacity, k + kCrowded, [] {}, emit);
+      n, min(n, k), buffer + capacity, k + kCrowded, emit);
 }
 
 // Sum or maximum over the block, for every thread.
