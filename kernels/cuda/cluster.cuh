@@ -23,20 +23,6 @@ __device__ __forceinline__ void cluster_arrive() {
 }
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
-// A barrier of all threads of the cluster, which sees what each wrote to shared memory before it.
-__device__ __forceinline__ void cluster_sync() {
-  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-}
-
-// What the CTA of rank `cta` has at `shared`, to read and write.
-template <class T>
-__device__ __forceinline__ T* in_cta(uint32_t cta, T* shared) {
-  uint64_t address;
-  asm("mapa.u64 %0, %1, %2;" : "=l"(address) : "l"(reinterpret_cast<uint64_t>(shared)), "r"(cta));
-  return reinterpret_cast<T*>(address);
-}
-
 // Where the CTA of rank `cta` has what this one has at `shared`.
 __device__ __forceinline__ uint32_t address_in(uint32_t cta, const void* shared) {
   uint32_t address;

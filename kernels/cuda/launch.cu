@@ -84,27 +84,22 @@ bool plan_stream(const Problem& p, DType dtype, const DeviceProperties& device, 
   const auto work = [&](size_t candidates) { return (candidates * sizeof(Candidate) + list + 15) / 16 * 16; };
   size_t buffer = std::max(1024u, 2 * p.k), room = p.k + kCrowded;
   if (work(buffer + room) <= ring) {
-    const size_t all = (ring - list) / sizeof(Candidate);
-    room = std::max(room, all / 4);
-    buffer = all - room;
+    buffer = (ring - list) / sizeof(Candidate) - room;
   } else if (work(buffer + room) + fixed + kLeastGroups * sizeof(uint32_t) > device.shared_bytes) {
     buffer = p.k + 64;
     room = 0;
   }
-  plan->capacity = static_cast<uint32_t>(buffer);
-  plan->room = static_cast<uint32_t>(room);
-  plan->work_bytes = static_cast<uint32_t>(std::max(ring, work(buffer + room)));
-
+  const size_t work_bytes = std::max(ring, work(buffer + room));
   const uint64_t lead = kLineBytes / bytes_per_element(dtype) - 1;
   const uint64_t tiles = (lead + p.vocab + logits_a_tile(dtype) - 1) / logits_a_tile(dtype);
   const uint64_t tiles_a_part = (tiles + parts - 1) / parts;
   const auto groups = [&](uint32_t shift) {
     return shift <= 7 ? tiles_a_part << (7 - shift) : ((tiles_a_part - 1) >> (shift - 7)) + 1;
   };
-  const size_t used = plan->work_bytes + fixed, share = device.shared_bytes_multiprocessor / blocks - 1024;
+  const size_t used = work_bytes + fixed, share = device.shared_bytes_multiprocessor / blocks - 1024;
   if (used > device.shared_bytes) return false;
   // A block that is large anyway may be the only one.
-  const size_t budget = (plan->work_bytes == ring && used < share ? std::min(share, device.shared_bytes)
+  const size_t budget = (work_bytes == ring && used < share ? std::min(share, device.shared_bytes)
                                                                   : device.shared_bytes) - used;
   const auto fits = [&](uint32_t shift) {
     return (groups(shift) + 4) * sizeof(uint32_t) <= budget && groups(shift) <= 0xFFFF;
@@ -114,6 +109,12 @@ bool plan_stream(const Problem& p, DType dtype, const DeviceProperties& device, 
     if (plan->group_shift++ == 40) return false;
   }
   plan->groups = static_cast<uint32_t>((groups(plan->group_shift) + 4) / 4 * 4);
+  // A larger buffer is cut more rarely.
+  const size_t whole = used + plan->groups * sizeof(uint32_t), crowd = device.shared_bytes_multiprocessor / (1024 / threads) - 1024;
+  const size_t left = whole < crowd ? std::min((crowd - whole) / 16 * 16, size_t{16} << 10) : 0;
+  plan->capacity = static_cast<uint32_t>(buffer + left / sizeof(Candidate));
+  plan->room = static_cast<uint32_t>(room);
+  plan->work_bytes = static_cast<uint32_t>(work_bytes + left);
   return true;
 }
 

@@ -128,7 +128,9 @@ constexpr uint32_t kMaskedWord<BF16> = 0xFF80FF80u;
 template <class D>
 __device__ __forceinline__ uint4 load_masked(const typename D::Storage* row, uint32_t vocab, uint32_t first) {
   constexpr uint32_t kOthers = D::kPerVector - 1, kPerWord = D::kPerVector / 4, kMasked = kMaskedWord<D>;
-  if (first < (vocab > kOthers ? vocab - kOthers : 0)) return __ldg(reinterpret_cast<const uint4*>(row + first));
+  if (__builtin_expect(first < (vocab > kOthers ? vocab - kOthers : 0), 1)) {
+    return __ldg(reinterpret_cast<const uint4*>(row + first));
+  }
   uint4 vector = make_uint4(kMasked, kMasked, kMasked, kMasked);
   if (first + kOthers >= vocab + kOthers) return vector;
 #pragma unroll 1

@@ -16,7 +16,7 @@ namespace fused_topk {
 constexpr uint32_t kFullWarp = 0xFFFFFFFFu;
 constexpr int kBins = 1024;
 constexpr uint32_t kCrowded = 96;   // a bin of more candidates is not ranked by counting
-constexpr uint32_t kCounted = 512;  // so many candidates are, whatever their bins
+constexpr uint32_t kCounted = 256;  // so many candidates are, whatever their bins
 constexpr uint32_t kNotFound = 0xFFFFFFFFu;
 
 // The words that the warps of a block share.
@@ -86,6 +86,35 @@ __device__ __forceinline__ uint32_t warp_scan(uint32_t value, int lane) {
     if (lane >= step) value += below;
   }
   return value;
+}
+
+// The lanes' values, largest first: a bitonic network.
+__device__ __forceinline__ uint32_t warp_sort(uint32_t value, int lane) {
+#pragma unroll
+  for (int size = 2; size <= 32; size *= 2) {
+#pragma unroll
+    for (int step = size / 2; step; step /= 2) {
+      const uint32_t other = __shfl_xor_sync(kFullWarp, value, step);
+      value = ((lane & size) == 0) == ((lane & step) == 0) ? max(value, other) : min(value, other);
+    }
+  }
+  return value;
+}
+// The rank-th largest of the lanes' 64 values, rank from 1 to 32.
+__device__ __forceinline__ uint32_t warp_ranked(uint32_t a, uint32_t b, uint32_t rank, int lane) {
+  if (rank <= 6) {  // strike out the largest rank - 1 times
+    for (uint32_t i = 1; i < rank; i++) {
+      const uint32_t most = max(a, b), holders = __ballot_sync(kFullWarp, most == warp_max(most));
+      if (lane == __ffs(holders) - 1) {
+        b = min(a, b);
+        a = 0;
+      }
+    }
+    return warp_max(max(a, b));
+  }
+  // Of a falling and a rising sequence, the larger ones at each place are the 32 largest of all.
+  const uint32_t largest = max(warp_sort(a, lane), ~warp_sort(~b, lane));
+  return __shfl_sync(kFullWarp, warp_sort(largest, lane), rank - 1);
 }
 
 // The candidate buffer of a block of kThreads and everything that works on it.
@@ -256,7 +285,7 @@ struct Selection {
   // Warp: puts the candidates of the set bits into the buffer; the bits of those that found no room stay.
   template <class CandidateOf>
   __device__ __forceinline__ void append(uint32_t& chosen, CandidateOf candidate_of) {
-    if (control.cut != 0) {
+    if (__builtin_expect(control.cut != 0, 0)) {
       for (uint32_t bits = chosen; bits; bits &= bits - 1) {
         if (candidate_of(__ffs(bits) - 1) < control.cut) chosen ^= bits & (0 - bits);
       }
@@ -314,13 +343,43 @@ struct Selection {
     __syncthreads();
   }
 
+  // The same for n <= kCounted, without the histogram: a warp counts the better ones of four candidates at a time.
+  template <class Emit>
+  __device__ __forceinline__ void rank_by_counting(uint32_t n, uint32_t need, Emit emit) {
+    constexpr int kAtOnce = 4;
+    static_assert(kCounted <= 32 * kWarps, "a lane for each candidate of the warp");
+    Candidate emitted = 0;
+    uint32_t rank = need, round = 0;
+    for (uint32_t first = kAtOnce * warp(); first < n; first += kAtOnce * kWarps) {
+      Candidate mine[kAtOnce];
+      uint32_t better[kAtOnce] = {};
+#pragma unroll
+      for (int h = 0; h < kAtOnce; h++) mine[h] = first + h < n ? buffer[first + h] : 0;
+      for (uint32_t at = lane(); at < n; at += 32) {
+        const Candidate other = buffer[at];
+#pragma unroll
+        for (int h = 0; h < kAtOnce; h++) better[h] += other > mine[h];
+      }
+#pragma unroll
+      for (int h = 0; h < kAtOnce; h++) {
+        const uint32_t its_rank = warp_sum(better[h]);
+        if (lane() == kAtOnce * round + h && first + h < n) {
+          rank = its_rank;
+          emitted = mine[h];
+        }
+      }
+      round++;
+    }
+    if (rank < need) emit(rank, emitted);
+  }
+
   // Block: calls emit(rank, candidate) for the `need` best of the n in the buffer, need = min(n, k), whose counts the
   // histogram holds. `room` has space for `room_length` candidates.
   template <class Emit>
-  __device__ void sort(uint32_t n, uint32_t need, Candidate* room, uint32_t room_length, Emit emit) {
+  __device__ __forceinline__ void sort(uint32_t n, uint32_t need, Candidate* room, uint32_t room_length, Emit emit) {
     find_bin<true>(need);
     const uint32_t last_bin = control.bin, taken = control.above + control.in_bin;
-    if (!control.crowded && taken <= room_length) {
+    if (__builtin_expect(!control.crowded && taken <= room_length, 1)) {
       // Scatter: a bin's cursor starts at the count above it, and ends where the next lower bin starts.
       for (uint32_t i = thread(); i < n; i += kThreads) {
         const Candidate c = buffer[i];
@@ -341,15 +400,7 @@ struct Selection {
       return;
     }
     if (n > k) cut(n);
-    if (need <= kCounted) {
-      for (uint32_t i = thread(); i < need; i += kThreads) {
-        const Candidate c = buffer[i];
-        uint32_t rank = 0;
-        for (uint32_t other = 0; other < need; other++) rank += buffer[other] > c;
-        emit(rank, c);
-      }
-      return;
-    }
+    if (need <= kCounted) return rank_by_counting(need, need, emit);
     uint32_t power = 1;
     while (power < need) power *= 2;
     for (uint32_t i = need + thread(); i < power; i += kThreads) buffer[i] = 0;

@@ -15,9 +15,8 @@
 // 2. Select. A radix select over the maxima (select.cuh) gives an edge that K groups reach, and few more.
 // 3. Open. The logits of these groups that reach the edge go to a buffer. Where they are too many for it, as in rows of
 //    many ties, the block cuts the buffer to its K best and goes on.
-// 4. Finish. One part a row: sort, and write K results. Several: where there are thread-block clusters the parts are one,
-//    and its first block takes the others' RowStates out of their shared memory. Elsewhere they go through scratch
-//    memory, and the last block of the row to arrive, by a ticket, merges them.
+// 4. Finish. One part a row: sort, and write K results. Several: the part's RowState goes to scratch memory, and the
+//    last block of the row to arrive, by a ticket, merges them.
 //
 // The sum. A tile's 16 or 32 weights are added in two float chains, tiles in double: no float chain is longer than 16.
 // exp2(x * scale - reference) is one fused multiply-add, exact but for one rounding, whatever the size of x * scale, as
@@ -30,7 +29,6 @@
 
 #include <cfloat>
 
-#include "cluster.cuh"
 #include "logits.cuh"
 #include "problem.h"
 #include "select.cuh"
@@ -40,6 +38,7 @@ namespace fused_topk {
 constexpr int kVectors = 4;                        // of 16 bytes, a thread and tile
 constexpr uint32_t kTileVectors = kVectors * 32;   // a warp
 constexpr uint32_t kLineBytes = 128;               // tiles are counted from such a boundary
+constexpr uint32_t kFewK = 128;  // so few that groups to spare cost less than to find a closer edge
 constexpr float kRescaleAbove = 8.0f;              // in powers of two over the reference
 constexpr float kCoarse = 536870912.0f;            // 2^29: a scaled logit from here on has an ulp of 64 or more
 
@@ -63,7 +62,7 @@ struct StreamPlan {
   uint32_t work_bytes;   // of the ring, which later is buffer, room and the list of opened groups
   uint32_t first_blocks, multiprocessors;  // blocks that start at once; 0 where no start is delayed
   uint32_t stagger;                        // nanoseconds between the starts on a multiprocessor
-  // Scratch; null where parts is 1 or the parts are a cluster. Tickets are 0 before and after a launch.
+  // Scratch; unused where parts is 1. Tickets are 0 before and after a launch.
   PartState* states;      // [rows, parts]
   Candidate* candidates;  // [rows, parts, published(k)]
   uint32_t* tickets;      // [rows]
@@ -79,16 +78,13 @@ __host__ __device__ constexpr uint32_t published(uint32_t k) { return k + k / 2 
 constexpr uint32_t stream_ring_bytes(uint32_t threads, int stages) { return threads * kVectors * 16 * stages; }
 
 struct RowTotals {
-  double sum;  // against max; NaN where the row has no softmax
-  float max, inverse_sum;
+  float max, sum, inverse_sum;  // the sum is against the max; NaN where the row has no softmax
 };
 
 struct StreamControl {
   SelectControl select;
   PartialSum sums[32];  // by warp
-  uint32_t lowest[32], highest[32];  // keys of its threads' largest logits, by warp
-  PartState state;      // of this part
-  RowTotals totals;
+  uint32_t bound[32], highest[32];  // keys, by warp: what its share of K groups reach; its largest logit
   uint32_t listed;
   uint32_t ticket;
 };
@@ -154,6 +150,7 @@ struct Stream {
   uint32_t lead;         // logits between the line in which the row begins and its start
   uint32_t tiles;        // of the part; its j-th is the row's (j * parts + part)-th
   uint32_t highest;      // key of the largest logit
+  ThreadSum total;       // of this thread
 
   __device__ __forceinline__ uint32_t thread() const { return threadIdx.x; }
   __device__ __forceinline__ int lane() const { return threadIdx.x & 31; }
@@ -167,8 +164,8 @@ struct Stream {
   }
   __device__ __forceinline__ const uint4* vectors() const { return reinterpret_cast<const uint4*>(start - lead); }
 
-  // Reads the part: its group maxima, and its sum in control.sums by warp. Returns the key of the thread's largest logit.
-  __device__ __forceinline__ uint32_t read_part() {
+  // Reads the part: its group maxima, and the thread's sum. Each warp leaves a bound that its share of K groups reach.
+  __device__ __forceinline__ void read_part() {
     const Scale scale = problem.scale;
     // Tiles first_whole, ..., end_whole - 1 lie in the row whole.
     const uint32_t first_whole = lead != 0, end_whole = (lead + problem.vocab) / kTile;
@@ -201,9 +198,8 @@ struct Stream {
     for (int i = 0; i < kStages; i++) fetch(i * kStageBytes);
 
     const int merged = ::min(static_cast<int>(plan.group_shift) - 2, 5);  // log2 of the threads of a group, below a tile
-    ThreadSum total;
     total.start();
-    float largest = quiet_nan();
+    float largest = quiet_nan(), of_others = quiet_nan();  // of every second tile
     uint32_t stage = 0;
 #pragma unroll 1
     for (uint32_t tile = warp(); tile < tiles; tile += kWarps) {
@@ -217,7 +213,9 @@ struct Stream {
       stage = stage + kStageBytes == kStages * kStageBytes ? 0 : stage + kStageBytes;
 
       const float max = max_of<D>(v);
-      largest = fmaxf(largest, max);
+      const float swapped = of_others;
+      of_others = fmaxf(largest, max);
+      largest = swapped;
       if (merged == 0) {
         maxima[tile * 32 + lane()] = order_key(max);
       } else {
@@ -231,15 +229,16 @@ struct Stream {
       }
       total.sum += sums[0] + sums[1];
     }
-    const PartialSum sum = warp_merge(total.reference, total.sum);
-    const uint32_t best = order_key(largest), lowest = warp_min(best), highest_of_warp = warp_max(best);
+    const uint32_t a = order_key(largest), b = order_key(of_others), highest_of_warp = warp_max(::max(a, b));
+    const uint32_t bound = bounded_by_warps() ? warp_ranked(a, b, (problem.k + kWarps - 1) / kWarps, lane()) : 0;
     if (lane() == 0) {
-      control.sums[warp()] = sum;
-      control.lowest[warp()] = lowest;
+      control.bound[warp()] = bound;
       control.highest[warp()] = highest_of_warp;
     }
-    return best;
   }
+
+  // Whether the maxima of every thread's even and of its odd tiles are enough to bound the K best.
+  __device__ __forceinline__ bool bounded_by_warps() const { return problem.k <= kThreads && tiles >= 2 * kWarps; }
 
   // Maxima of groups that are not what a thread has of a tile.
   __device__ __forceinline__ void store_maxima(uint32_t tile, float max, const uint4 (&v)[kVectors], int merged) {
@@ -320,23 +319,17 @@ struct Stream {
     return reinterpret_cast<uint16_t*>(select.buffer + plan.capacity + plan.room);
   }
 
-  // Block: the logits of the K best groups that reach the edge, in the buffer and counted. `best` is the key of the
-  // thread's largest logit. Returns the edge.
-  __device__ __forceinline__ uint32_t collect(uint32_t best) {
+  // Block: the logits of the K best groups that reach the edge, in the buffer and counted. Returns the edge.
+  __device__ __forceinline__ uint32_t collect() {
     const uint32_t k = problem.k, groups = group_count();
-    const uint32_t lowest = warp_min(lane() < kWarps ? control.lowest[lane()] : kNotFound);
-    highest = warp_max(lane() < kWarps ? control.highest[lane()] : 0);
     const auto each_key = [&](auto f) { each_group(groups, [&](uint32_t, uint32_t key) { f(key); }); };
-    uint32_t edge = 0;
-    if (2 * k <= kThreads && tiles >= kWarps) {
-      // The threads' largest are enough keys for one look.
-      edge = select.template radix_select<uint32_t>(k, kThreads, lowest, highest, [&](auto f) { f(best); }).key;
-    } else if (groups > k) {
-      // kThreads keys reach the lowest of the threads' largest.
-      edge = select.template radix_select<uint32_t>(k, slack(k), k <= kThreads ? lowest : 0, highest, each_key).key;
+    highest = warp_max(lane() < kWarps ? control.highest[lane()] : 0);
+    uint32_t edge = warp_min(lane() < kWarps ? control.bound[lane()] : kNotFound);
+    if (groups > k && !(k <= kFewK && edge > 0)) {
+      edge = select.template radix_select<uint32_t>(k, slack(k), edge, highest, each_key).key;
     }
     edge = ::max(edge, kKeyNegativeInfinity);  // no group without a number
-    if (!list_groups(groups, [&](uint32_t, uint32_t key) { return key >= edge; })) {
+    if (__builtin_expect(!list_groups(groups, [&](uint32_t, uint32_t key) { return key >= edge; }), 0)) {
       const auto found = select.template radix_select<uint32_t>(k, slack(k), edge, highest, each_key);
       edge = found.key;
       uint32_t last = kNotFound;
@@ -389,14 +382,15 @@ struct Stream {
         const uint64_t i = base + u * kThreads + thread();
         v[u] = load_masked<D>(start, problem.vocab, i < count ? first_of(i) : problem.vocab);
       }
-      if (base == 0 && plan.parts == 1 && warp() == kWarps - 1) {  // while they are on their way
-        total_up([&](uint32_t i) { return control.sums[i]; }, kWarps);
+      if (base == 0) {  // while they are on their way
+        const PartialSum sum = warp_merge(total.reference, total.sum);
+        if (lane() == 0) control.sums[warp()] = sum;
       }
 #pragma unroll
       for (int i = 0; i < kRound * kPerVector; i++) {
         chosen |= element<D>(v[i / kPerVector], i % kPerVector) >= at_least ? 1u << i : 0u;
       }
-      if (at_least == -infinity()) {  // what is not of the row reaches it too
+      if (__builtin_expect(at_least == -infinity(), 0)) {  // what is not of the row reaches it too
 #pragma unroll
         for (int u = 0; u < kRound; u++) {
           const uint64_t i = base + u * kThreads + thread();
@@ -408,40 +402,41 @@ struct Stream {
       }
       return chosen;
     };
-    select.append_all(count, kRound * kThreads, choose, [&](uint64_t base, uint32_t bit) {
+    select.append_all(::max(count, uint64_t{1}), kRound * kThreads, choose, [&](uint64_t base, uint32_t bit) {
       const uint32_t index = first_of(base + bit / kPerVector * kThreads + thread()) + bit % kPerVector;
       return make_candidate_of_number(logit_of<D>(v, bit), index);
     });
   }
 
-  // One warp: the row's totals, from the `count` sums that sum_of gives.
+  // Warp: the row's totals, from the `count` sums that sum_of gives.
   template <class SumOf>
-  __device__ void total_up(SumOf sum_of, uint32_t count) {
-    PartialSum mine{0, 0};
-    for (uint32_t i = lane(); i < count; i += 32) mine = merge(mine, sum_of(i));
-    const PartialSum all = warp_merge(mine.reference, mine.sum);
+  __device__ __forceinline__ RowTotals totals_of(SumOf sum_of, uint32_t count) const {
     const float max = logit_of_key(highest);
-    // From the reference to the max, which is no more than a tile's rescaling away: exact in double.
-    const float shift = static_cast<float>(all.reference - static_cast<double>(max) * problem.scale.high);
-    set_totals(max, all.sum == 0 ? 0.0 : all.sum * exp2_fast(shift));
+    float sum = 0;
+    for (uint32_t i = lane(); i < count; i += 32) {
+      const PartialSum part = sum_of(i);
+      // To the max, which is no more than a rescaling away from the largest of the references: exact in double.
+      const float shift = static_cast<float>(part.reference - static_cast<double>(max) * problem.scale.high);
+      if (part.sum != 0) sum += static_cast<float>(part.sum) * exp2_fast(shift);
+    }
+#pragma unroll
+    for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
+    return totals_against(max, sum);
   }
 
-  // One warp: `sum` against `max`.
-  __device__ void set_totals(float max, double sum) {
-    if (lane() != 0) return;
+  __device__ __forceinline__ static RowTotals totals_against(float max, float sum) {
     if (max == infinity() || !(sum < infinity())) sum = quiet_nan();
-    control.totals = {sum, max, 1.0f / static_cast<float>(sum)};
+    return {max, sum, 1.0f / sum};
   }
 
-  __device__ float probability_of(float logit) const {
-    const RowTotals& totals = control.totals;
+  __device__ __forceinline__ float probability_of(float logit, const RowTotals& totals) const {
     return probability(logit, totals.max, totals.inverse_sum, totals.sum == 0, problem.scale);
   }
 
-  // Rows whose scaled logits are too large for a float reference: the sum once more, against the known max, and the
-  // probabilities with it. The indices stand.
-  __device__ void sum_again(uint32_t need) {
-    const float max = control.totals.max;
+  // Block: rows whose scaled logits are too large for a float reference: the sum once more, against the known max, and
+  // the probabilities with it. The indices stand.
+  __device__ RowTotals sum_again(float max, uint32_t need) {
+    __syncthreads();
     double sum = 0;
     for (uint64_t i = thread(); i < problem.vocab; i += kThreads) {
       const float x = load_logit<D>(start + i);
@@ -450,33 +445,35 @@ struct Stream {
     const PartialSum warps = warp_merge(0, sum);
     if (lane() == 0) control.sums[warp()] = warps;
     __syncthreads();
-    if (warp() == 0) {
-      set_totals(max, warp_merge(0, lane() < kWarps ? control.sums[lane()].sum : 0.0).sum);
-    }
-    __syncthreads();
+    const double all = warp_merge(0, lane() < kWarps ? control.sums[lane()].sum : 0.0).sum;
+    const RowTotals totals = totals_against(max, static_cast<float>(all));
     float* const probs = problem.probs + row * problem.k;
     const uint32_t* const indices = problem.indices + row * problem.k;
-    for (uint32_t i = thread(); i < need; i += kThreads) probs[i] = probability_of(load_logit<D>(start + indices[i]));
+    for (uint32_t i = thread(); i < need; i += kThreads) {
+      probs[i] = probability_of(load_logit<D>(start + indices[i]), totals);
+    }
+    return totals;
   }
 
-  // Writes the row from the candidates in the buffer, which the histogram has counted, and the totals.
-  __device__ void finish() {
+  // Block: writes the row from the candidates in the buffer, which the histogram has counted, and the `count` sums that
+  // sum_of gives.
+  template <class SumOf>
+  __device__ __forceinline__ void finish(SumOf sum_of, uint32_t count) {
     const uint32_t k = problem.k, n = select.filled(), need = min(n, k);
     float* const probs = problem.probs + row * k;
     uint32_t* const indices = problem.indices + row * k;
     if (need == 0) {  // no logit is a number
       if (thread() == 0) problem.log_sum_exp[row] = quiet_nan();
     } else {
+      RowTotals totals = totals_of(sum_of, count);
       select.sort(n, need, select.buffer + plan.capacity, plan.room, [&](uint32_t rank, Candidate c) {
-        probs[rank] = probability_of(candidate_logit(c));
+        probs[rank] = probability_of(candidate_logit(c), totals);
         indices[rank] = candidate_index(c);
       });
-      const float max = control.totals.max;
-      if (fabsf(max * problem.scale.high) >= kCoarse && fabsf(max) < infinity()) {
-        __syncthreads();
-        sum_again(need);
+      if (fabsf(totals.max * problem.scale.high) >= kCoarse && fabsf(totals.max) < infinity()) {
+        totals = sum_again(totals.max, need);
       }
-      if (thread() == kThreads - 1) problem.log_sum_exp[row] = log_sum_exp(max, control.totals.sum, problem.scale);
+      if (thread() == kThreads - 1) problem.log_sum_exp[row] = log_sum_exp(totals.max, totals.sum, problem.scale);
     }
     if (need < k) fill_with_nan(need, probs, indices);
   }
@@ -498,28 +495,22 @@ struct Stream {
     }
   }
 
-  // Block: the part's state, with no more candidates than may be published, in shared memory.
-  __device__ __forceinline__ void close_part(uint32_t edge) {
+  // Block: writes the part's state to scratch. True in the block that arrives last, which sees all of them.
+  __device__ __forceinline__ bool publish_part(uint32_t edge) {
     uint32_t n = select.filled();
     if (n > published(problem.k)) {
       __syncthreads();
       select.cut(n);
       n = problem.k;
     }
+    const uint64_t slot = row * plan.parts + part;
+    Candidate* const out = plan.candidates + slot * published(problem.k);
+    for (uint32_t i = thread(); i < n; i += kThreads) out[i] = select.buffer[i];
     if (warp() == 0) {
       const PartialSum mine = lane() < kWarps ? control.sums[lane()] : PartialSum{0, 0};
       const PartialSum all = warp_merge(mine.reference, mine.sum);
-      if (lane() == 0) control.state = {all, n, highest, edge};
+      if (lane() == 0) plan.states[slot] = {all, n, highest, edge};
     }
-    __syncthreads();
-  }
-
-  // Writes the part's state to scratch. True in the block that arrives last, which sees all of them.
-  __device__ __forceinline__ bool publish_part() {
-    const uint64_t slot = row * plan.parts + part;
-    Candidate* const out = plan.candidates + slot * published(problem.k);
-    for (uint32_t i = thread(); i < control.state.count; i += kThreads) out[i] = select.buffer[i];
-    if (thread() == 0) plan.states[slot] = control.state;
     __threadfence();
     __syncthreads();
     if (thread() == 0) control.ticket = atomicInc(plan.tickets + row, plan.parts - 1);
@@ -528,24 +519,22 @@ struct Stream {
     return control.ticket == plan.parts - 1;
   }
 
-  // Block: brings the candidates of the other parts into this one's buffer, and the totals of the row. state_of(i) is
-  // the state of part i, and candidates_of(i) where its candidates are.
-  template <class StateOf, class CandidatesOf>
-  __device__ __forceinline__ void merge_parts(StateOf state_of, CandidatesOf candidates_of) {
-    const uint32_t parts = plan.parts;
+  // Block: brings the candidates of the other parts into this one's buffer.
+  __device__ __forceinline__ void merge_parts() {
+    const PartState* const states = plan.states + row * plan.parts;
+    const Candidate* const candidates = plan.candidates + row * plan.parts * published(problem.k);
     uint32_t edge = kKeyNegativeInfinity, longest = 0;
-    for (uint32_t i = lane(); i < parts; i += 32) {
-      const PartState* const state = state_of(i);
-      edge = max(edge, state->edge);
-      highest = max(highest, state->highest);
-      longest = max(longest, state->count);
+    for (uint32_t i = lane(); i < plan.parts; i += 32) {
+      edge = max(edge, __ldcg(&states[i].edge));
+      highest = max(highest, __ldcg(&states[i].highest));
+      longest = max(longest, __ldcg(&states[i].count));
     }
     edge = warp_max(edge);
     highest = warp_max(highest);
     longest = warp_max(longest);
     select.top = static_cast<Candidate>(max(highest, edge)) << 32 | 0xFFFFFFFFu;
     constexpr uint32_t kRound = 4;
-    const uint64_t slots = static_cast<uint64_t>(parts) * longest;
+    const uint64_t slots = static_cast<uint64_t>(plan.parts) * longest;
     Candidate c[kRound];
     const auto choose = [&](uint64_t base) {
       uint32_t chosen = 0;
@@ -553,32 +542,15 @@ struct Stream {
       for (uint32_t u = 0; u < kRound; u++) {
         const uint64_t at = base + u * kThreads + thread();
         const uint32_t from = static_cast<uint32_t>(at / longest), i = static_cast<uint32_t>(at - uint64_t{from} * longest);
-        const bool there = at < slots && from != part && i < state_of(from)->count;
-        c[u] = there ? candidates_of(from)[i] : 0;
+        const bool there = at < slots && from != part && i < __ldcg(&states[from].count);
+        c[u] = there ? __ldcg(candidates + uint64_t{from} * published(problem.k) + i) : 0;
         chosen |= c[u] >> 32 >= edge ? 1u << u : 0u;
-      }
-      if (base == 0 && warp() == kWarps - 1) {
-        total_up([&](uint32_t i) { return state_of(i)->sum; }, parts);
       }
       return chosen;
     };
     select.append_all(slots, kRound * kThreads, choose,
                       [&](uint64_t, uint32_t u) { return u & 2 ? (u & 1 ? c[3] : c[2]) : (u & 1 ? c[1] : c[0]); });
   }
-
-#if __CUDA_ARCH__ >= 900
-  // The parts are the blocks of a cluster: the first one reads the states out of the others' shared memory.
-  __device__ __forceinline__ void merge_cluster() {
-    cluster_sync();
-    if (part == 0) {
-      merge_parts([&](uint32_t i) { return in_cta(i, &control.state); },
-                  [&](uint32_t i) { return in_cta(i, select.buffer); });
-    }
-    cluster_arrive();  // the others' shared memory has been read
-    if (part == 0) finish();
-    cluster_wait();
-  }
-#endif
 
   // Blocks that run side by side on a multiprocessor would all stream, and then all select while memory idles. So each of
   // the first ones waits until the one before it has read its row, at the speed of memory; then they take turns.
@@ -596,22 +568,16 @@ struct Stream {
       for (uint32_t i = thread(); i < plan.groups; i += kThreads) maxima[i] = 0;
       __syncthreads();
     }
-    const uint32_t best = read_part();
+    read_part();
     __syncthreads();
-    const uint32_t edge = collect(best);
+    const uint32_t edge = collect();
     if (plan.parts == 1) {
-      finish();
+      finish([&](uint32_t i) { return control.sums[i]; }, kWarps);
       return;
     }
-    close_part(edge);
-#if __CUDA_ARCH__ >= 900
-    if (plan.states == nullptr) return merge_cluster();
-#endif
-    if (publish_part()) {
-      const uint64_t first = row * plan.parts;
-      merge_parts([&](uint32_t i) { return plan.states + first + i; },
-                  [&](uint32_t i) { return plan.candidates + (first + i) * published(problem.k); });
-      finish();
+    if (publish_part(edge)) {
+      merge_parts();
+      finish([&](uint32_t i) { return plan.states[row * plan.parts + i].sum; }, plan.parts);
     }
   }
 };
