@@ -1,61 +1,85 @@
-// The decode kernel: a few rows, each spread over a thread-block cluster that holds it in registers.
+// The decode kernels: rows that fit the chip all at once, each spread over a thread-block cluster that holds it.
 //
-// At one to eight rows nothing is bound by bandwidth; the time is that of a chain of latencies: launch, one read of
-// memory, and the exchanges by which 16 CTAs agree. So the row is loaded at once and whole, two one-way exchanges
-// (cluster.cuh) are all there is, and whatever can be is done while a message flies.
+// At one to some sixty rows little is bound by bandwidth; the time is that of a chain of latencies: launch, one read of
+// memory, and the exchanges by which the CTAs of a cluster agree. So a row is asked for at once and whole (held.cuh),
+// two one-way exchanges (cluster.cuh) are all there is, and whatever can be is done while a message or a copy flies.
 //
-// 1. Load. Every thread has 8, 16 or 32 logits of the row. The CTAs take turns by 128-byte lines, so that sorted rows
-//    are an even sample for each of them.
-// 2. Bound. Thread maxima meet in 32 slots a CTA. The ceil(K / 16)-th largest slot of a CTA is reached by as many of
-//    its logits, so the smallest of these over the CTAs is reached by K of the row: none of the K best is below it.
-//    Each CTA sends its slot, and its maximum, to all.
-// 3. Sum. Meanwhile a warp adds the weights of its logits against its own maximum.
+// 1. Load. Every thread has 8 to 32 logits of the row in registers. Where there are more rows, clusters are smaller and
+//    keep the rest of their row in shared memory, so that all rows are under way at once.
+// 2. Bound. Thread maxima meet in kSets sets of 32 slots a cluster. The ceil(K / kSets)-th largest slot of a set is
+//    reached by as many of its logits, so the smallest of these over the sets is reached by K of the row: none of the K
+//    best is below it. Each CTA sends its sets', and its maximum, to all.
+// 3. Sum. Meanwhile a warp adds the weights of its logits against its own maximum. Groups in shared memory are added
+//    before that, as they arrive.
 // 4. Survivors. The logits that reach the bound, about 2 K on random data, are collected by each CTA and sent to all,
 //    along with its sums.
 // 5. Rank. A CTA counts, for each of its own survivors, how many of all are better. That is its place in the result.
 //
 // Where the survivors are too many, as on a row of equal logits, or where no bound was found, since some slot saw
-// nothing but masked logits, the CTAs `narrow` the choice, and 4 and 5 are done over. Each CTA looks for its own
-// K/16-th best in (logit, index) order by a radix select of its registers, by whole vectors in the index; the smallest
+// nothing but masked logits, the CTAs `narrow` the choice, and 5 is done over. Each CTA looks for its own ceil(K /
+// CTAs)-th best in (logit, index) order by a radix select of what it holds, by whole vectors in the index; the smallest
 // of these is the new bound, which cuts ties by index. A CTA of which still more than a list holds survive keeps its
 // own K best. Exact for every input.
+//
+// Long rows are cut into parts, a cluster each, in one launch. A part publishes its survivors to scratch memory, at
+// least its K best, without ranking them, along with its share of a bound for the row: what ceil(K / parts) of its
+// logits reach. The last cluster of a row to arrive, by a ticket, takes the smallest of the shares for a bound, and
+// does 4 and 5 with what was published in place of logits. Nobody waits for a cluster that may not have started.
 //
 // Deterministic: sums are trees of fixed shape; survivors carry their index, so the order of arrival does not matter.
 #pragma once
 
 #include "cluster.cuh"
-#include "logits.cuh"
-#include "problem.h"
-#include "select.cuh"
+#include "held.cuh"
 
 namespace fused_topk {
 namespace decode {
 
-constexpr int kCtas = 16;  // a cluster, which has one row
-constexpr int kThreads = 512;
-constexpr int kWarps = kThreads / 32;
+constexpr int kSets = 16;  // of slots, a cluster
 constexpr uint32_t kMaxK = 256;
+constexpr uint32_t kMostParts = 16;
 constexpr uint32_t kListLength = kMaxK + 8;  // survivors that a CTA can send: K, and ties within one vector
 constexpr uint32_t kMaxSurvivors = 1024;     // of a row, that are ranked without narrowing
-constexpr uint32_t kCrowded = 160;           // survivors of a CTA that are too many before narrowing
-constexpr uint32_t kEnough = 72;             // logits of a CTA that may reach its new bound, in place of K / 16
+constexpr uint32_t kEnough = 72;             // logits of a CTA that may reach its new bound, in place of K / CTAs
 constexpr int kDigitBits = 9;
 constexpr int kDigits = 1 << kDigitBits;
-constexpr uint32_t kLineVectors = 8;     // 16-byte vectors in a line
-constexpr uint32_t kSectorBytes = 32;    // what memory delivers at least: vectors are counted from such a boundary
-constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on has an ulp of 64 or more
 static_assert(kDigits == kThreads, "a thread has a digit");
-static_assert(kMaxK <= 32 * kCtas, "a bound needs K slots");
+static_assert(kMaxK <= 32 * kSets, "a bound needs K slots");
 
+// Survivors of a CTA that are too many before narrowing.
+template <int kCtas>
+constexpr uint32_t kCrowded = kCtas >= kWarps ? 160 : kListLength;
+
+// What a CTA of a part publishes beside its list.
+struct PartRecord {
+  uint32_t length;   // of the list
+  uint32_t share;    // a key that ceil(K / parts) logits of the part reach
+  uint32_t highest;  // key of the part's maximum
+  float sum;         // of the CTA's weights, against that maximum
+};
+static_assert(sizeof(PartRecord) == sizeof(uint4), "one load");
+
+// How a long row is cut, and its scratch memory.
+struct PartPlan {
+  uint32_t parts;      // clusters a row
+  uint32_t vectors;    // of a part, from the row's first sector on
+  uint32_t* tickets;   // [rows], 0 before and after a launch
+  PartRecord* records; // [rows, parts, CTAs]
+  Candidate* lists;    // [rows, parts, CTAs, kListLength]
+};
+
+template <int kCtas>
 struct Shared {
   // Sent by all CTAs, at the place of the sender.
-  Mailbox bound_mailbox, list_mailbox;
-  uint64_t bounds[kCtas];                     // key of the bound << 32 | key of the maximum; in `narrow` an edge
+  Mailbox bound_mailbox, list_mailbox, verdict_mailbox;
+  uint64_t bounds[kSets];                     // key of the bound << 32 | key of the maximum; in `narrow` edges of CTAs
+  uint32_t shares[kSets];                     // keys of the bounds for the part's share of K
   alignas(16) uint32_t sums[kCtas * kWarps];  // float bits, against the maximum of the row
   uint32_t lengths[kCtas];                    // of the lists; one that is too long was not sent
   Candidate lists[kCtas][kListLength + 1];    // one more, so that a place of all lists is in different banks
+  uint32_t is_last;                           // sent by the first CTA: whether this cluster is the row's last
   // Of this CTA.
-  alignas(16) uint32_t slots[32];
+  alignas(16) uint32_t slots[kSets / kCtas][32];
   float warp_sums[kWarps];
   uint32_t length;
   Candidate list[kListLength];
@@ -65,152 +89,58 @@ struct Shared {
   uint32_t digit, above, in_digit;
 };
 
-template <class D>
-constexpr uint32_t kMaskedWord = 0xFF800000u;  // -inf, as often as a word holds it
-template <>
-constexpr uint32_t kMaskedWord<F16> = 0xFC00FC00u;
-template <>
-constexpr uint32_t kMaskedWord<BF16> = 0xFF80FF80u;
-
-__device__ __forceinline__ uint4 load_vector(const void* global) {
-  uint4 v;
-  asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
-               : "=r"(v.x), "=r"(v.y), "=r"(v.z), "=r"(v.w)
-               : "l"(global));
-  return v;
-}
-
-// values[i], by selects: registers have no address.
-template <int kCount>
-__device__ __forceinline__ uint32_t pick(const uint32_t (&values)[kCount], uint32_t i) {
-  if constexpr (kCount == 1) {
-    return values[0];
-  } else {
-    constexpr int kHalf = kCount / 2;
-    uint32_t half[kHalf];
+__device__ __forceinline__ float warp_tree(float sum) {
 #pragma unroll
-    for (int at = 0; at < kHalf; at++) half[at] = i & kHalf ? values[at + kHalf] : values[at];
-    return pick(half, i);
-  }
+  for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
+  return sum;
 }
 
-template <class D, int kVectors>
+template <class D, int kCtas, int kRegisters, int kShared, bool kParted>
 struct Decode {
-  using Storage = typename D::Storage;
-  static constexpr int kElements = kVectors * D::kPerVector;
-  static_assert(kElements <= 32, "a bit of a word for each logit of a thread");
+  using Held = decode::Held<D, kCtas, kRegisters, kShared>;
+  static constexpr int kGroups = Held::kGroups;
+  static constexpr uint32_t kCrowded = decode::kCrowded<kCtas>;
 
   const Problem& problem;
-  Shared& shared;
-  const uint32_t row, cta;
-  const Storage* start;  // of the row
-  uint32_t lead;         // elements between the sector boundary before the row and its start
-  uint4 v[kVectors];
+  const PartPlan& plan;
+  Shared<kCtas>& shared;
+  const uint32_t row, part, cta;
+  Held held;
 
   __device__ __forceinline__ uint32_t thread() const { return threadIdx.x; }
   __device__ __forceinline__ int lane() const { return threadIdx.x & 31; }
   __device__ __forceinline__ int warp() const { return threadIdx.x >> 5; }
 
-  // The vectors of a thread are kStride apart.
-  static constexpr uint32_t kStride = kCtas * kThreads;
-  __device__ __forceinline__ uint32_t first_vector() const {
-    const uint32_t line = (thread() / kLineVectors) * kCtas + cta;
-    return line * kLineVectors + thread() % kLineVectors;
-  }
-  // The index in the row of the first logit of vector j; before the row it wraps, and is no less than vocab.
-  __device__ __forceinline__ uint32_t first_index(uint32_t j) const {
-    return (first_vector() + j * kStride) * D::kPerVector - lead;
-  }
-  __device__ __forceinline__ uint32_t index_of(uint32_t i) const {
-    return first_index(i / D::kPerVector) + i % D::kPerVector;
+  // The thread's slot. Lines take turns at the sets of a CTA, so that sorted rows are an even sample for each.
+  __device__ __forceinline__ uint32_t* slot() const {
+    constexpr int kOwnSets = kSets / kCtas, kLines = 32 / kLineVectors;
+    if constexpr (kOwnSets == 1) return &shared.slots[0][lane()];
+    const int line = lane() / kLineVectors;
+    const int turn = line / kOwnSets + kLines / kOwnSets * (warp() % kOwnSets);
+    return &shared.slots[line % kOwnSets][turn * kLineVectors + lane() % kLineVectors];
   }
 
-  // What lies outside the row becomes -inf. No byte outside is read.
-  __device__ __forceinline__ void load() {
-    constexpr uint32_t kOthers = D::kPerVector - 1, kMasked = kMaskedWord<D>;
-    const uint32_t vocab = problem.vocab, whole_below = vocab > kOthers ? vocab - kOthers : 0;
-    const uint4* const vectors = reinterpret_cast<const uint4*>(start - lead) + first_vector();
-#pragma unroll
-    for (int j = 0; j < kVectors; j++) {
-      v[j] = make_uint4(kMasked, kMasked, kMasked, kMasked);
-      if (first_index(j) < whole_below) v[j] = load_vector(vectors + j * kStride);
-    }
-    if (__builtin_expect(lead % D::kPerVector == 0 && vocab % D::kPerVector == 0, 1)) return;
-#pragma unroll
-    for (int j = 0; j < kVectors; j++) {
-      const uint32_t first = first_index(j);
-      if (first >= whole_below && first + kOthers < vocab + kOthers) v[j] = load_partial(first);
+  // The groups from `g` on, as they arrive: their maxima, and their sum against a reference that rises.
+  template <int g>
+  __device__ __forceinline__ void arrive(float (&maxima)[kGroups], float& reference, float& sum) const {
+    if constexpr (g < kGroups) {
+      wait_copy_groups<kGroups - 1 - g>();
+      const auto group = held.group(g);
+      maxima[g] = max_of<D>(group.v);
+      const float next = fmaxf(reference, fminf(maxima[g] * problem.scale.high, 2 * kCoarse));
+      sum = sum * exp2_fast(reference - next) + Held::sum_against(group.v, problem.scale.high, next);
+      reference = next;
+      arrive<g + 1>(maxima, reference, sum);
     }
   }
 
-  // The vector whose first logit has index `first`, of which not all are in the row.
-  __device__ __forceinline__ uint4 load_partial(uint32_t first) const {
-    constexpr int kPerWord = D::kPerVector / 4;
-    uint4 vector = {};
-#pragma unroll 1
-    for (int word = 0; word < 4; word++) {
-      uint32_t bits = kMaskedWord<D>;
-#pragma unroll
-      for (int i = 0; i < kPerWord; i++) {
-        const uint32_t index = first + word * kPerWord + i;
-        if (index >= problem.vocab) continue;
-        if constexpr (kPerWord == 1) {
-          bits = __float_as_uint(start[index]);
-        } else {
-          bits = __byte_perm(bits, start[index], i == 0 ? 0x3254 : 0x5410);
-        }
-      }
-      vector = make_uint4(vector.y, vector.z, vector.w, bits);
-    }
-    return vector;
-  }
-
-  // The sum of the warp's weights against `reference`, in all lanes.
-  __device__ __forceinline__ float sum_against(float reference) const {
-    const float scale = problem.scale.high;
-    float part[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < kElements; i++) {
-      part[i % 4] += exp2_fast(fmaf(element<D>(v[i / D::kPerVector], i % D::kPerVector), scale, -reference));
-    }
-    return warp_tree((part[0] + part[1]) + (part[2] + part[3]));
-  }
-
-  // The same against the maximum of the row, for scaled logits too large for a float reference.
-  __device__ __forceinline__ float sum_coarse(float max) const {
-    float sum = 0;
-#pragma unroll 1
-    for (uint32_t i = 0; i < kElements; i++) sum += weight(logit_at(i), max, problem.scale);
-    return warp_tree(sum);
-  }
-
-  __device__ __forceinline__ static float warp_tree(float sum) {
-#pragma unroll
-    for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
-    return sum;
-  }
-
-  // Logit i of the thread, where i is no constant.
-  __device__ __forceinline__ float logit_at(uint32_t i) const {
-    constexpr uint32_t kPerWord = D::kPerVector / 4;
-    uint32_t words[4 * kVectors];
-#pragma unroll
-    for (int w = 0; w < 4 * kVectors; w++) words[w] = word_of(v[w / 4], w % 4);
-    const uint32_t word = pick(words, i / kPerWord);
-    if constexpr (kPerWord == 1) {
-      return __uint_as_float(word);
-    } else {
-      return widen<D>(static_cast<uint16_t>(i % 2 ? word >> 16 : word));
-    }
-  }
-
-  // Warp 0: the CTA's bound and maximum, to all.
+  // Warp w: the bound of the CTA's set w and the set's maximum, to all.
   __device__ __forceinline__ void send_bound() {
-    const uint32_t rank = (problem.k + kCtas - 1) / kCtas;
-    uint32_t slot = shared.slots[lane()];
+    const uint32_t rank = (problem.k + kSets - 1) / kSets, set = cta * (kSets / kCtas) + warp();
+    uint32_t slot = shared.slots[warp()][lane()], share = 0;
     const uint32_t highest = warp_max(slot);
     uint32_t bound = highest;
-    if (rank <= 8) {  // strike out the largest rank - 1 times
+    if (!kParted && rank <= 8) {  // strike out the largest rank - 1 times
 #pragma unroll 1
       for (uint32_t i = 1; i < rank; i++) {
         const uint32_t holders = __ballot_sync(kFullWarp, slot == bound);
@@ -219,102 +149,81 @@ struct Decode {
       }
     } else {  // the smallest of those with fewer than `rank` above
       uint32_t above = 0;
-      const uint4* const all = reinterpret_cast<const uint4*>(shared.slots);
+      const uint4* const all = reinterpret_cast<const uint4*>(shared.slots[warp()]);
 #pragma unroll
       for (int i = 0; i < 8; i++) {
         const uint4 other = all[i];
         above += (other.x > slot) + (other.y > slot) + (other.z > slot) + (other.w > slot);
       }
       bound = warp_min(above < rank ? slot : 0xFFFFFFFFu);
+      if (kParted) {
+        const uint32_t share_rank = (problem.k + kSets * plan.parts - 1) / (kSets * plan.parts);
+        share = warp_min(above < share_rank ? slot : 0xFFFFFFFFu);
+      }
     }
     if (lane() < kCtas) {
-      shared.bound_mailbox.send(lane(), &shared.bounds[cta], static_cast<uint64_t>(bound) << 32 | highest);
+      shared.bound_mailbox.send(lane(), &shared.bounds[set], static_cast<uint64_t>(bound) << 32 | highest);
+      if (kParted) shared.bound_mailbox.send(lane(), &shared.shares[set], share);
     }
   }
+  static constexpr uint32_t kBoundBytes = kSets * (sizeof(uint64_t) + (kParted ? sizeof(uint32_t) : 0));
 
-  // A bit for each logit of the thread that reaches a finite bound.
-  __device__ __forceinline__ uint32_t survivors(float bound) const {
-    uint32_t chosen = 0;
+  // Collects the logits that reach a finite bound.
+  __device__ __forceinline__ void collect(float bound, const float (&maxima)[kGroups]) {
+    if constexpr (kGroups == 1) {
+      const auto group = held.group(0);
+      append(group, Held::reaching(group, bound));
+    } else {
+      uint32_t groups = 0;
 #pragma unroll
-    for (int i = 0; i < kElements; i++) {
-      chosen |= element<D>(v[i / D::kPerVector], i % D::kPerVector) >= bound ? 1u << i : 0u;
+      for (int g = 0; g < kGroups; g++) groups |= maxima[g] >= bound ? 1u << g : 0u;
+#pragma unroll 1
+      for (groups = warp_or(groups); groups; groups &= groups - 1) {
+        const auto group = held.group(__ffs(groups) - 1);
+        append(group, Held::reaching(group, bound));
+      }
     }
-    return chosen;
   }
 
-  __device__ __forceinline__ void append(uint32_t chosen) {
+  __device__ __forceinline__ void append(const typename Held::Group& group, uint32_t chosen) {
     if (!chosen) return;
     uint32_t place = atomicAdd(&shared.length, __popc(chosen));
 #pragma unroll 1
     for (; chosen && place < kListLength; chosen &= chosen - 1) {
       const uint32_t i = __ffs(chosen) - 1;
-      shared.list[place++] = make_candidate(logit_at(i), index_of(i));
+      shared.list[place++] = make_candidate(Held::logit_of(group, i), held.index_of(group, i));
     }
+  }
+  __device__ __forceinline__ void append(Candidate candidate) {
+    const uint32_t place = atomicAdd(&shared.length, 1u);
+    if (place < kListLength) shared.list[place] = candidate;
   }
 
   // The CTA's list, if it is no longer than `longest`, and sums, to all: warp w sends to CTA w.
   __device__ __forceinline__ void send_list(uint32_t longest) {
-    static_assert(kWarps == kCtas, "a warp for each CTA");
+    static_assert(kWarps >= kCtas, "a warp for each CTA");
+    constexpr int kSums = kParted ? 0 : kWarps;
     const uint32_t to = warp(), length = shared.length, sent = length <= longest ? length : 0;
+    if (to >= kCtas) return;
     Mailbox& mailbox = shared.list_mailbox;
     if (lane() == 0) {
-      mailbox.announce(to, sent * sizeof(Candidate) + (1 + kWarps) * sizeof(uint32_t));
+      mailbox.announce(to, sent * sizeof(Candidate) + (1 + kSums) * sizeof(uint32_t));
       mailbox.send(to, &shared.lengths[cta], length);
     }
 #pragma unroll 1
     for (uint32_t i = lane(); i < sent; i += 32) mailbox.send(to, &shared.lists[cta][i], shared.list[i]);
-    if (lane() < kWarps) {
+    if (lane() < kSums) {
       mailbox.send(to, &shared.sums[cta * kWarps + lane()], __float_as_uint(shared.warp_sums[lane()]));
     }
-  }
-
-  // A key without the low bits that all logits of the dtype have alike.
-  static constexpr int kLowBits = std::is_same_v<D, F32> ? 0 : std::is_same_v<D, F16> ? 13 : 16;
-  // The place of a vector in the row, highest first; log2 of how many there are.
-  static constexpr int kPlaceBits = 13 + (kVectors >= 2) + (kVectors >= 4) + (kVectors >= 8);
-  static_assert(kVectors * kStride == 1 << kPlaceBits, "places are bits");
-  __device__ __forceinline__ uint32_t place_of(uint32_t j) const {
-    return (1u << kPlaceBits) - 1 - (first_vector() + j * kStride);
-  }
-
-  // Calls f(j, valid, keys) for each vector j of the thread; a bit of `valid` for each logit that is in the row.
-  template <class F>
-  __device__ __forceinline__ void each_vector(F f) const {
-#pragma unroll 1
-    for (uint32_t j = 0; j < kVectors; j++) {
-      uint4 vector = v[0];
-#pragma unroll
-      for (int other = 1; other < kVectors; other++) vector = j == other ? v[other] : vector;
-      const uint32_t first = first_index(j);
-      uint32_t valid = 0, keys[D::kPerVector];
-#pragma unroll
-      for (int i = 0; i < D::kPerVector; i++) {
-        keys[i] = order_key(element<D>(vector, i)) >> kLowBits;
-        valid |= first + i < problem.vocab ? 1u << i : 0u;
-      }
-      f(j, valid, keys);
-    }
-  }
-
-  // A bit for each logit of the thread whose key is `key`, or over it where `over`, and whose place is at least `place`
-  // where it is `key`.
-  __device__ __forceinline__ uint32_t reaching(uint32_t key, uint32_t place, bool over) const {
-    uint32_t chosen = 0;
-    each_vector([&](uint32_t j, uint32_t valid, const uint32_t(&keys)[D::kPerVector]) {
-      const uint32_t least = place_of(j) >= place ? key : key + 1;
-      uint32_t these = 0;
-#pragma unroll
-      for (int i = 0; i < D::kPerVector; i++) these |= keys[i] >= least && (over || keys[i] == key) ? 1u << i : 0u;
-      chosen |= (these & valid) << j * D::kPerVector;
-    });
-    return chosen;
   }
 
   // An edge, which is key << 32 | place, that at least `need` of this CTA's logits reach and at most `limit` >= need +
   // 7; or 0 where the CTA has fewer. Radix select on the key, between `lowest` and `highest`, then on the place. The
   // histogram is clear before and after.
   __device__ __forceinline__ uint64_t select(uint32_t need, uint32_t limit, uint32_t lowest, uint32_t highest) const {
-    uint32_t edge = lowest >> kLowBits, key = 0, ties = 0, above = 0, reached = 0xFFFFFFFFu;
+    constexpr int kLowBits = Held::kLowBits, kPerVector = D::kPerVector;
+    constexpr uint32_t kAll = (1u << kPerVector) - 1;
+    uint32_t edge = lowest >> kLowBits, key = 0, above = 0, reached = 0xFFFFFFFFu;
     int end = 32 - __clz((highest >> kLowBits) - edge);  // one past the highest bit not yet decided
     bool by_place = false;
     while (reached > limit) {
@@ -322,38 +231,38 @@ struct Decode {
         if (by_place) break;
         by_place = true;
         key = edge;
-        ties = reaching(key, 0, false);
         edge = 0;
-        end = kPlaceBits;
+        end = Held::kPlaceBits;
       }
       const int begin = max(0, end - kDigitBits);
       const uint32_t span = 0xFFFFFFFFu >> (32 - end);
-      if (by_place) {
+      held.each_vector([&](uint32_t j, uint32_t valid, const uint32_t(&keys)[kPerVector]) {
+        if (by_place) {
+          const uint32_t place = held.place_of(j), rest = place - edge;
+          if (place < edge || rest > span) return;
 #pragma unroll
-        for (int j = 0; j < kVectors; j++) {
-          const uint32_t rest = place_of(j) - edge, count = __popc(ties >> j * D::kPerVector & kVectorMask);
-          if (count && place_of(j) >= edge && rest <= span) atomicAdd(&shared.histogram[rest >> begin], count);
+          for (int i = 0; i < kPerVector; i++) valid &= keys[i] >> kLowBits == key ? ~0u : ~(1u << i);
+          if (valid) atomicAdd(&shared.histogram[rest >> begin], __popc(valid));
+          return;
         }
-      } else {
-        each_vector([&](uint32_t, uint32_t valid, const uint32_t(&keys)[D::kPerVector]) {
-          const uint32_t digit = (keys[0] - edge) >> begin;
-          bool alike = true;
+        const uint32_t digit = ((keys[0] >> kLowBits) - edge) >> begin;
+        bool alike = true;
 #pragma unroll
-          for (int i = 0; i < D::kPerVector; i++) {
-            if (keys[i] < edge || keys[i] - edge > span) valid &= ~(1u << i);
-            alike &= (keys[i] - edge) >> begin == digit;
-          }
-          if (!valid) return;
-          if (alike && valid == kVectorMask) {
-            count_many(digit, D::kPerVector);
-            return;
-          }
+        for (int i = 0; i < kPerVector; i++) {
+          const uint32_t rest = (keys[i] >> kLowBits) - edge;  // what is below the edge wraps, and is over the span
+          if (rest > span) valid &= ~(1u << i);
+          alike &= rest >> begin == digit;
+        }
+        if (!valid) return;
+        if (alike && valid == kAll) {
+          count_many(digit, kPerVector);
+          return;
+        }
 #pragma unroll
-          for (int i = 0; i < D::kPerVector; i++) {
-            if (valid >> i & 1) atomicAdd(&shared.histogram[(keys[i] - edge) >> begin], 1u);
-          }
-        });
-      }
+        for (int i = 0; i < kPerVector; i++) {
+          if (valid >> i & 1) atomicAdd(&shared.histogram[((keys[i] >> kLowBits) - edge) >> begin], 1u);
+        }
+      });
       __syncthreads();
       find_digit(need - above);
       edge += shared.digit << begin;
@@ -363,7 +272,26 @@ struct Decode {
     }
     return by_place ? static_cast<uint64_t>(key) << 32 | edge : static_cast<uint64_t>(edge) << 32;
   }
-  static constexpr uint32_t kVectorMask = (1u << D::kPerVector) - 1;
+
+  // Collects the logits that reach an edge.
+  __device__ __forceinline__ void collect(uint64_t edge) {
+    const uint32_t key = static_cast<uint32_t>(edge >> 32), place = static_cast<uint32_t>(edge);
+    held.each_vector([&](uint32_t j, uint32_t valid, const uint32_t(&keys)[D::kPerVector]) {
+      const uint32_t least = held.place_of(j) >= place ? key : key + 1, first = held.first_index(j);
+      uint32_t chosen = 0;
+#pragma unroll
+      for (int i = 0; i < D::kPerVector; i++) chosen |= keys[i] >> Held::kLowBits >= least ? 1u << i : 0u;
+      chosen &= valid;
+      if (!chosen) return;
+      uint32_t at = atomicAdd(&shared.length, __popc(chosen));
+#pragma unroll
+      for (int i = 0; i < D::kPerVector; i++) {
+        if (!(chosen >> i & 1)) continue;
+        if (at < kListLength) shared.list[at] = static_cast<uint64_t>(keys[i]) << 32 | ~(first + i);
+        at++;
+      }
+    });
+  }
 
   // Adds to the histogram; in one step where all lanes that call have the same digit.
   __device__ __forceinline__ void count_many(uint32_t digit, uint32_t count) const {
@@ -393,40 +321,35 @@ struct Decode {
     __syncthreads();
   }
 
-  // All CTAs: a bit for each logit of the thread that may be among the K best of the row, no more of a CTA than a list
-  // holds. The keys of the K best lie in [lowest, highest].
-  __device__ __forceinline__ uint32_t narrow(uint32_t lowest, uint32_t highest) {
-    __syncthreads();  // the list is sent
+  // Collects anew what may be among the K best of the row, no more than a list holds. `select(need, limit)` gives an
+  // edge, which `collect(edge)` applies. All CTAs of the cluster together, or each `alone`: then its own K best.
+  template <class Select, class Collect>
+  __device__ __forceinline__ void narrow(bool alone, Select select, Collect collect) {
+    __syncthreads();  // the list was sent, its length read
     shared.histogram[thread()] = 0;
     if (thread() == 0) {
       shared.length = 0;
-      shared.bound_mailbox.announce(cta, sizeof shared.bounds);
+      if (!alone) shared.bound_mailbox.expect(kCtas * sizeof(uint64_t));
     }
     __syncthreads();
-    uint32_t chosen = 0, need = (problem.k + kCtas - 1) / kCtas, limit = kEnough;
+    uint32_t need = alone ? problem.k : (problem.k + kCtas - 1) / kCtas, limit = alone ? kListLength : kEnough;
 #pragma unroll 1
     while (true) {
-      uint64_t edge = select(need, limit, lowest, highest);
+      uint64_t edge = select(need, limit);
       if (limit == kEnough) {
         if (thread() < kCtas) shared.bound_mailbox.send(thread(), &shared.bounds[cta], edge);
         shared.bound_mailbox.wait(1);
         edge = shared.bounds[0];
         for (int from = 1; from < kCtas; from++) edge = min(edge, shared.bounds[from]);
       }
-      chosen = reaching(static_cast<uint32_t>(edge >> 32), static_cast<uint32_t>(edge), true);
-      if (limit == kListLength || block_sum(__popc(chosen)) <= kListLength) return chosen;
+      collect(edge);
+      __syncthreads();
+      if (limit == kListLength || shared.length <= kListLength) return;
+      __syncthreads();  // the length is read
+      if (thread() == 0) shared.length = 0;
       need = problem.k;
       limit = kListLength;
     }
-  }
-
-  __device__ __forceinline__ uint32_t block_sum(uint32_t value) const {
-    const uint32_t own = warp_sum(value);
-    if (lane() == 0) shared.warp_total[warp()] = own;
-    __syncthreads();
-    const uint32_t total = warp_sum(lane() < kWarps ? shared.warp_total[lane()] : 0);
-    __syncthreads();
-    return total;
   }
 
   // Ranks the survivors at first, first + kWarps, ... of this CTA, kAtOnce of them, by a warp, and writes those among
@@ -467,75 +390,223 @@ struct Decode {
     if (lane() < kAtOnce && first + lane() * kWarps < own && its_rank < problem.k) emit(its_rank, emitted);
   }
 
+  // What this row's CTAs of rank `cta` published.
+  __device__ __forceinline__ uint64_t published_at(uint32_t from_part) const {
+    return (static_cast<uint64_t>(row) * plan.parts + from_part) * kCtas + cta;
+  }
+
+  // Publishes the list and the sum. True in the last cluster of the row to do so, which then sees what all published.
+  __device__ __forceinline__ bool publish(uint32_t highest) {
+    const uint64_t at = published_at(part);
+    const uint32_t length = shared.length;
+    for (uint32_t i = thread(); i < length; i += kThreads) plan.lists[at * kListLength + i] = shared.list[i];
+    if (warp() == 0) {
+      const uint32_t share = warp_min(shared.shares[lane() % kSets]);
+      const float sum = warp_tree(lane() < kWarps ? shared.warp_sums[lane()] : 0);
+      if (lane() == 0) plan.records[at] = {length, share, highest, sum};
+    }
+    cluster_arrive();
+    cluster_wait();
+    if (cta == 0 && warp() == 0) {
+      uint32_t arrived = 0;
+      if (lane() == 0) {  // the last one's increment wraps to 0
+        asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
+                     : "=r"(arrived)
+                     : "l"(plan.tickets + row), "r"(plan.parts - 1)
+                     : "memory");
+      }
+      arrived = __shfl_sync(kFullWarp, arrived, 0);
+      __syncwarp();
+      if (lane() < kCtas) {
+        store_in(lane(), &shared.is_last, arrived == plan.parts - 1);
+        shared.verdict_mailbox.release(lane());
+      }
+    }
+    shared.verdict_mailbox.wait(0);
+    return shared.is_last;
+  }
+
+  // Calls f(candidate) for what the CTAs of this rank published; a warp has one part, or every so many of its list.
+  template <class F>
+  __device__ __forceinline__ void each_published(F f) const {
+    const uint32_t warps = kWarps / plan.parts, from = warp() % plan.parts;
+    if (warp() >= warps * plan.parts) return;
+    const uint64_t at = published_at(from);
+    const uint32_t length = __ldcg(reinterpret_cast<const uint4*>(plan.records + at)).x;
+#pragma unroll 2
+    for (uint32_t i = lane() + warp() / plan.parts * 32; i < length; i += warps * 32) {
+      f(static_cast<Candidate>(__ldcg(plan.lists + at * kListLength + i)));
+    }
+  }
+  static_assert(kMostParts <= kWarps, "a warp for each part");
+
+  // The last cluster: collects what reaches the smallest share, and gives the maximum of the row and its sum.
+  __device__ __forceinline__ void gather(float& max, float& total) {
+    constexpr int kRecords = kMostParts * kCtas / 32;  // a lane
+    const uint4* const records = reinterpret_cast<const uint4*>(plan.records) + (published_at(0) - cta);
+    if (thread() == 0) shared.length = 0;
+    uint32_t share = 0xFFFFFFFFu, highest = 0;
+    uint4 record[kRecords];
+#pragma unroll
+    for (int i = 0; i < kRecords; i++) {
+      const uint32_t at = lane() + i * 32;
+      record[i] = make_uint4(0, 0xFFFFFFFFu, 0, 0);
+      if (at < plan.parts * kCtas) record[i] = __ldcg(records + at);
+    }
+#pragma unroll
+    for (int i = 0; i < kRecords; i++) {
+      share = min(share, record[i].y);
+      highest = ::max(highest, record[i].z);
+    }
+    share = warp_min(share);
+    highest = warp_max(highest);
+    max = highest > kKeyNegativeInfinity ? logit_of_key(highest) : 0.0f;
+    total = 0;
+#pragma unroll
+    for (int i = 0; i < kRecords; i++) {
+      const float sum = __uint_as_float(record[i].w);
+      total += sum == 0 || sum != sum ? sum : sum * weight(logit_of_key(record[i].z), max, problem.scale);
+    }
+    total = warp_tree(total);
+    __syncthreads();
+    each_published([&](Candidate c) {
+      if (static_cast<uint32_t>(c >> 32) >= share) append(c);
+    });
+  }
+
+  // As `select`, of what was published. An edge is a candidate here.
+  __device__ __forceinline__ uint64_t select_published(uint32_t need, uint32_t limit) const {
+    uint64_t edge = 0;
+    uint32_t above = 0, reached = 0xFFFFFFFFu;
+#pragma unroll 1
+    for (int end = 64; end > 0 && reached > limit;) {
+      const int begin = max(0, end - kDigitBits);
+      each_published([&](Candidate c) {
+        const uint64_t rest = c ^ edge;
+        if (end == 64 || rest >> end == 0) atomicAdd(&shared.histogram[c >> begin & (kDigits - 1)], 1u);
+      });
+      __syncthreads();
+      find_digit(need - above);
+      edge |= static_cast<uint64_t>(shared.digit) << begin;
+      above += shared.above;
+      reached = above + shared.in_digit;
+      end = begin;
+    }
+    return edge;
+  }
+
   __device__ __forceinline__ void run() {
     const Scale scale = problem.scale;
-    start = static_cast<const Storage*>(problem.logits) + row * problem.row_stride;
-    lead = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(start) % kSectorBytes) / sizeof(Storage);
-    load();
+    held.cta = cta;
+    if constexpr (kParted) {
+      held.place(problem, row, part * plan.vectors, plan.vectors);
+    } else {
+      held.place(problem, row, 0, Held::kPartVectors);
+    }
+    held.load();
 
     // While the row is on its way.
-    if (warp() == 1) shared.slots[lane()] = 0;
+    if (warp() == 1) {
+#pragma unroll
+      for (int set = 0; set < kSets / kCtas; set++) shared.slots[set][lane()] = 0;
+    }
     if (thread() == 0) {
       shared.length = 0;
       shared.bound_mailbox.open(1);
       shared.list_mailbox.open(kCtas);
-      shared.bound_mailbox.announce(cta, sizeof shared.bounds);
+      if (kParted) shared.verdict_mailbox.open(1);
+      shared.bound_mailbox.expect(kBoundBytes);
     }
     __syncthreads();
-    cluster_arrive();
+    cluster_arrive_relaxed();
     cluster_wait();
 
-    // The row is first used together with this 0. Since it is read here, the compiler cannot move the use, and with it
-    // the wait for the row, before the barriers.
+    float maxima[kGroups], early_reference = -2 * kCoarse, early_sum = 0;
+    arrive<Held::kRegisterGroups>(maxima, early_reference, early_sum);
+    // The registers are first used together with this 0. Since it is read here, the compiler cannot move the use, and
+    // with it the wait for the row, before the barriers.
     const uint32_t none = shared.length;
 #pragma unroll
-    for (int j = 0; j < kVectors; j++) v[j].x |= none;
+    for (int j = 0; j < kRegisters; j++) held.v[j].x |= none;
+#pragma unroll
+    for (int g = 0; g < Held::kRegisterGroups; g++) maxima[g] = max_of<D>(held.group(g).v);
+    float own_max = maxima[0];
+#pragma unroll
+    for (int g = 1; g < kGroups; g++) own_max = fmaxf(own_max, maxima[g]);
 
-    const uint32_t key = order_key(max_of<D>(v));
-    atomicMax(&shared.slots[lane()], key);
+    const uint32_t key = order_key(own_max);
+    atomicMax(slot(), key);
     const float scaled = logit_of_key(warp_max(key)) * scale.high;
     const float reference = fabsf(scaled) <= 2 * kCoarse ? scaled : 0.0f;
     __syncthreads();
-    if (warp() == 0) send_bound();
-    float sum = sum_against(reference);
+    if (warp() < kSets / kCtas) send_bound();
+    float sum = 0;
+#pragma unroll
+    for (int g = 0; g < Held::kRegisterGroups; g++) {
+      sum += Held::sum_against(held.group(g).v, scale.high, reference);
+    }
+    if (kGroups > Held::kRegisterGroups && early_sum != 0) sum += early_sum * exp2_fast(early_reference - reference);
+    sum = warp_tree(sum);
 
     shared.bound_mailbox.wait(0);
-    const uint64_t sent = shared.bounds[lane() % kCtas];
+    const uint64_t sent = shared.bounds[lane() % kSets];
     const uint32_t bound = warp_min(static_cast<uint32_t>(sent >> 32));
     const uint32_t highest = warp_max(static_cast<uint32_t>(sent));
     const bool bounded = bound > kKeyNegativeInfinity;
-    const float max = highest > kKeyNegativeInfinity ? logit_of_key(highest) : 0.0f;  // of masked rows, any number
+    float max = highest > kKeyNegativeInfinity ? logit_of_key(highest) : 0.0f;  // of masked rows, any number
 
     // From the warp's reference to the row's maximum, which need not be a float once scaled: one rounding.
     if (__builtin_expect(fabsf(max * scale.high) >= kCoarse && max < infinity(), 0)) {
-      sum = sum_coarse(max);
+      sum = warp_tree(held.sum_coarse(max, scale));
     } else if (sum != 0) {
       sum *= exp2_fast(fmaf(-max, scale.high, reference));
     }
     if (lane() == 0) shared.warp_sums[warp()] = sum;
 
-    uint32_t chosen = bounded ? survivors(logit_of_key(bound)) : 0;
+    if (bounded) collect(logit_of_key(bound), maxima);
+    const auto narrow_held = [&](bool alone) {
+      const uint32_t lowest = bounded ? bound : 0;
+      narrow(
+          alone, [&](uint32_t need, uint32_t limit) { return select(need, limit, lowest, highest); },
+          [&](uint64_t edge) { collect(edge); });
+    };
+    float total = 0;
+    if constexpr (kParted) {
+      __syncthreads();
+      if (!bounded || shared.length > kListLength) narrow_held(true);
+      if (!publish(highest)) return;
+      gather(max, total);
+    }
+
     uint32_t length, longest;
     for (int round = 0;; round++) {
-      append(chosen);
       __syncthreads();
       send_list(round == 0 ? kCrowded : kListLength);
       shared.list_mailbox.wait(round);
       length = shared.lengths[lane() % kCtas];
       longest = warp_max(length);
       if (round == 1) break;
-      const uint32_t total = warp_sum(lane() < kCtas ? length : 0);
-      if (__builtin_expect(bounded && longest <= kCrowded && total <= kMaxSurvivors, 1)) break;
-      chosen = narrow(bounded ? bound : 0, highest);
+      const uint32_t survivors = warp_sum(lane() < kCtas ? length : 0);
+      if (__builtin_expect((bounded || kParted) && longest <= kCrowded && survivors <= kMaxSurvivors, 1)) break;
+      if constexpr (kParted) {
+        narrow(
+            false, [&](uint32_t need, uint32_t limit) { return select_published(need, limit); },
+            [&](uint64_t edge) { each_published([&](Candidate c) { c >= edge ? append(c) : void(); }); });
+      } else {
+        narrow_held(false);
+      }
     }
 
-    float total = 0;
+    if constexpr (!kParted) {
+      constexpr int kFours = kCtas * kWarps / 4;
 #pragma unroll
-    for (int i = 0; i < kCtas * kWarps / 128; i++) {
-      const float4 four = reinterpret_cast<const float4*>(shared.sums)[i * 32 + lane()];
-      total += (four.x + four.y) + (four.z + four.w);
+      for (int i = 0; i < (kFours + 31) / 32; i++) {
+        if (kFours % 32 != 0 && i * 32 + lane() >= kFours) continue;
+        const float4 four = reinterpret_cast<const float4*>(shared.sums)[i * 32 + lane()];
+        total += (four.x + four.y) + (four.z + four.w);
+      }
+      total = warp_tree(total);
     }
-    total = warp_tree(total);
     if (!(total < infinity())) total = quiet_nan();
     const float inverse_sum = 1.0f / total;
     if (cta == 0 && thread() == kThreads - 1) problem.log_sum_exp[row] = log_sum_exp(max, total, scale);
@@ -559,47 +630,89 @@ struct Decode {
 #define FUSED_TOPK_CLUSTER_OF(ctas) __cluster_dims__(ctas)
 #endif
 
-// Grid: rows clusters of kCtas blocks. Empty before sm_90.
-template <class D, int kVectors, int kBlocksPerSm>
+// Dynamic shared memory of a CTA: the held vectors, then the rest.
+template <int kCtas, int kShared>
+constexpr uint32_t kSharedBytes = kShared * kThreads * sizeof(uint4) + sizeof(Shared<kCtas>);
+
+// Grid: rows * parts clusters of kCtas blocks. Empty before sm_90.
+template <class D, int kCtas, int kRegisters, int kShared, int kBlocksPerSm, bool kParted>
 __global__ void FUSED_TOPK_CLUSTER_OF(kCtas) __launch_bounds__(kThreads, kBlocksPerSm)
-    softmax_topk_decode(const __grid_constant__ Problem problem) {
+    softmax_topk_decode(const __grid_constant__ Problem problem, const __grid_constant__ PartPlan plan) {
 #if __CUDA_ARCH__ >= 900
-  __shared__ Shared shared;
-  Decode<D, kVectors> kernel{problem, shared, blockIdx.x / kCtas, cta_rank()};
+  extern __shared__ uint4 decode_shared[];
+  Shared<kCtas>& shared = *reinterpret_cast<Shared<kCtas>*>(decode_shared + kShared * kThreads);
+  const uint32_t cluster = blockIdx.x / kCtas, row = kParted ? cluster / plan.parts : cluster;
+  Decode<D, kCtas, kRegisters, kShared, kParted> kernel{problem, plan, shared, row, cluster - row * plan.parts,
+                                                        cta_rank()};
+  kernel.held.shared = shared_address(decode_shared + threadIdx.x);
   kernel.run();
 #endif
 }
 
-// 2 blocks an SM: only so do 8 clusters of 16 find place at once. Twice the row in registers leaves place for one.
-constexpr uint32_t kReach = kCtas * kThreads * 32;  // elements, with 32 a thread
-template <class D>
-auto kernel_for(uint32_t extent) {
-  constexpr int kVectors = 8 / D::kPerVector;
-  if (extent <= kReach / 4) return softmax_topk_decode<D, kVectors, 2>;
-  if (extent <= kReach / 2) return softmax_topk_decode<D, 2 * kVectors, 2>;
-  constexpr int kBlocks = D::kPerVector == 4 ? 1 : 2;
-  return softmax_topk_decode<D, 4 * kVectors, kBlocks>;
+using Kernel = void (*)(Problem, PartPlan);
+
+// A kernel and what its clusters take.
+struct Variant {
+  Kernel kernel;
+  uint32_t ctas, shared_bytes;
+  uint32_t part_vectors;  // a cluster holds, at most
+};
+
+template <class D, int kCtas, int kRegisters, int kShared, bool kParted>
+Variant variant() {
+  // 2 blocks an SM: only so do 8 clusters of 16 find place at once. 32 registers of logits leave place for one.
+  constexpr int kBlocks = kRegisters > 4 ? 1 : 2;
+  return {softmax_topk_decode<D, kCtas, kRegisters, kShared, kBlocks, kParted>, kCtas, kSharedBytes<kCtas, kShared>,
+          Held<D, kCtas, kRegisters, kShared>::kPartVectors};
 }
 
-// Elements of a row and of what precedes it in its first sector, at most.
+// The least variant whose clusters of `ctas` hold `bytes` of a row; without a kernel where there is none.
+template <class D, bool kParted>
+Variant variant_for(uint32_t ctas, uint64_t bytes) {
+  constexpr int kLeast = 8 / D::kPerVector;  // vectors of 8 logits
+  constexpr uint64_t kCta = kThreads * sizeof(uint4);
+  if constexpr (kParted) {
+    if (ctas == 16 && bytes <= 16 * 2 * kCta) return variant<D, 16, 2, 0, true>();
+    if (ctas == 16 && bytes <= 16 * 4 * kCta) return variant<D, 16, 4, 0, true>();
+    if (ctas == 4 && bytes <= 4 * 16 * kCta) return variant<D, 4, 4, 12, true>();
+  } else {
+    if (ctas == 16 && bytes <= 16 * kLeast * kCta) return variant<D, 16, kLeast, 0, false>();
+    if (ctas == 16 && bytes <= 16 * 2 * kLeast * kCta) return variant<D, 16, 2 * kLeast, 0, false>();
+    if (ctas == 16 && bytes <= 16 * 4 * kLeast * kCta) return variant<D, 16, 4 * kLeast, 0, false>();
+    if (ctas == 8 && bytes <= 8 * 4 * kCta) return variant<D, 8, 4, 0, false>();
+    if (ctas == 8 && bytes <= 8 * 8 * kCta) return variant<D, 8, 4, 4, false>();
+    if (ctas == 4 && bytes <= 4 * 8 * kCta) return variant<D, 4, 4, 4, false>();
+    if (ctas == 4 && bytes <= 4 * 16 * kCta) return variant<D, 4, 4, 12, false>();
+  }
+  return {};
+}
+
+// Bytes of a row and of what precedes it in its first sector, at most.
 template <class D>
 uint64_t extent_of(const Problem& problem) {
-  constexpr uint64_t kPerSector = kSectorBytes / sizeof(typename D::Storage);
-  const uint64_t start = reinterpret_cast<uintptr_t>(problem.logits) / sizeof(typename D::Storage);
-  const bool same_lead = problem.rows == 1 || problem.row_stride % kPerSector == 0;
-  return problem.vocab + (same_lead ? start % kPerSector : kPerSector - 1);
+  constexpr uint64_t kBytes = sizeof(typename D::Storage);
+  const bool same_lead = problem.rows == 1 || problem.row_stride * kBytes % kSectorBytes == 0;
+  return problem.vocab * kBytes +
+         (same_lead ? reinterpret_cast<uintptr_t>(problem.logits) % kSectorBytes : kSectorBytes - kBytes);
+}
+
+// The vectors of a part, in whole lines of each CTA.
+inline uint32_t part_vectors(uint64_t extent, uint32_t ctas, uint32_t parts) {
+  const uint64_t turn = ctas * kLineVectors, vectors = (extent + sizeof(uint4) - 1) / sizeof(uint4);
+  return static_cast<uint32_t>((vectors + parts * turn - 1) / (parts * turn) * turn);
 }
 
 struct Launch {
   cudaLaunchAttribute cluster;
   cudaLaunchConfig_t config;
 
-  Launch(uint32_t rows, cudaStream_t stream) : cluster{}, config{} {
+  Launch(const Variant& variant, uint32_t clusters, cudaStream_t stream) : cluster{}, config{} {
     cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = kCtas;
+    cluster.val.clusterDim.x = variant.ctas;
     cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    config.gridDim = rows * kCtas;
+    config.gridDim = clusters * variant.ctas;
     config.blockDim = kThreads;
+    config.dynamicSmemBytes = variant.shared_bytes;
     config.stream = stream;
     config.attrs = &cluster;
     config.numAttrs = 1;
@@ -607,38 +720,84 @@ struct Launch {
   Launch(const Launch&) = delete;
 };
 
+inline cudaError_t allow(const Variant& variant) {
+  cudaError_t status = cudaSuccess;
+  if (variant.ctas > 8) status = cudaFuncSetAttribute(variant.kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  if (status != cudaSuccess || variant.shared_bytes <= 48 * 1024) return status;
+  return cudaFuncSetAttribute(variant.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(variant.shared_bytes));
+}
+
 }  // namespace decode
+
+// How a row is spread: over `parts` clusters of `ctas` (16, 8 or 4; of several parts 16 or 4).
+struct DecodeSpread {
+  uint32_t ctas, parts;
+};
+
+// Whether the kernels hold rows of this problem, spread so.
+template <class D>
+inline bool decode_fits(const Problem& problem, DecodeSpread spread, size_t shared_bytes_a_block) {
+  using namespace decode;
+  const uint64_t extent = extent_of<D>(problem);
+  if (problem.k > decode::kMaxK || spread.parts > kMostParts || problem.rows > 0x7FFFFFFFu / 16 / kMostParts) return false;
+  const Variant variant = spread.parts == 1
+                              ? variant_for<D, false>(spread.ctas, extent)
+                              : variant_for<D, true>(spread.ctas, sizeof(uint4) * uint64_t{part_vectors(
+                                                                      extent, spread.ctas, spread.parts)});
+  return variant.kernel && variant.shared_bytes <= shared_bytes_a_block;
+}
+
+// The scratch memory of several parts: tickets, which must be 0 before the first launch and are after
+// each, records and lists.
+struct DecodeScratch {
+  size_t records, lists, bytes;
+  DecodeScratch(uint64_t rows, DecodeSpread spread) {
+    const uint64_t ctas = rows * spread.parts * spread.ctas;
+    records = (rows * sizeof(uint32_t) + 15) / 16 * 16;
+    lists = records + ctas * sizeof(decode::PartRecord);
+    bytes = lists + ctas * decode::kListLength * sizeof(Candidate);
+  }
+};
 
 // How many rows of this shape the current device works on at once; 0 where it has no such clusters. Asks the driver: to
 // be called once a device and kept.
 template <class D>
-inline int decode_rows_at_once(const Problem& problem) {
-  const auto kernel = decode::kernel_for<D>(decode::extent_of<D>(problem));
-  const decode::Launch launch(1, nullptr);
+inline int decode_rows_at_once(const Problem& problem, uint32_t ctas) {
+  const decode::Variant variant = decode::variant_for<D, false>(ctas, decode::extent_of<D>(problem));
+  const decode::Launch launch(variant, 1, nullptr);
   int clusters = 0;
-  if (cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1) != cudaSuccess ||
-      cudaOccupancyMaxActiveClusters(&clusters, kernel, &launch.config) != cudaSuccess) {
+  if (decode::allow(variant) != cudaSuccess ||
+      cudaOccupancyMaxActiveClusters(&clusters, variant.kernel, &launch.config) != cudaSuccess) {
     cudaGetLastError();  // not an error of the caller
     return 0;
   }
   return clusters;
 }
 
-// Whether the decode kernel can take a problem at all; for how many rows it is the fastest is another question.
+// One launch on the caller's stream; capturable in a graph. The problem must fit. `scratch` is unused for one part.
 template <class D>
-inline bool decode_fits(const Problem& problem, int compute_capability_major) {
-  return compute_capability_major >= 9 && problem.k <= decode::kMaxK &&
-         decode::extent_of<D>(problem) <= decode::kReach && problem.rows <= 0x7FFFFFFFu / decode::kCtas;
-}
-
-// One launch on the caller's stream, without scratch memory; capturable in a graph. The problem must fit.
-template <class D>
-inline cudaError_t launch_decode(const Problem& problem, cudaStream_t stream) {
-  const auto kernel = decode::kernel_for<D>(static_cast<uint32_t>(decode::extent_of<D>(problem)));
-  const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  if (error != cudaSuccess) return error;
-  const decode::Launch launch(problem.rows, stream);
-  return cudaLaunchKernelEx(&launch.config, kernel, problem);
+inline cudaError_t launch_decode(const Problem& problem, DecodeSpread spread, void* scratch, cudaStream_t stream) {
+  using namespace decode;
+  const uint64_t extent = extent_of<D>(problem);
+  PartPlan plan{};
+  Variant variant;
+  if (spread.parts == 1) {
+    variant = variant_for<D, false>(spread.ctas, extent);
+  } else {
+    plan.parts = spread.parts;
+    plan.vectors = part_vectors(extent, spread.ctas, spread.parts);
+    variant = variant_for<D, true>(spread.ctas, uint64_t{plan.vectors} * sizeof(uint4));
+    const DecodeScratch layout(problem.rows, spread);
+    char* const base = static_cast<char*>(scratch);
+    plan.tickets = reinterpret_cast<uint32_t*>(base);
+    plan.records = reinterpret_cast<PartRecord*>(base + layout.records);
+    plan.lists = reinterpret_cast<Candidate*>(base + layout.lists);
+  }
+  const cudaError_t status = allow(variant);
+  if (status != cudaSuccess) return status;
+  const Launch launch(variant, problem.rows * spread.parts, stream);
+  return cudaLaunchKernelEx(&launch.config, variant.kernel, problem, plan);
 }
 
 }  // namespace fused_topk
