@@ -22,9 +22,8 @@
 // own K best. Exact for every input.
 //
 // Long rows are cut into parts, a cluster each, in one launch. A part publishes its survivors to scratch memory, at
-// least its K best, without ranking them, along with its share of a bound for the row: what ceil(K / parts) of its
-// logits reach. The last cluster of a row to arrive, by a ticket, takes the smallest of the shares for a bound, and
-// does 4 and 5 with what was published in place of logits. Nobody waits for a cluster that may not have started.
+// least its K best, without ranking them. The cluster of the last CTA of a row to arrive, by a ticket, does 2, 4 and 5
+// over, with what was published in place of logits. Nobody waits for a cluster that may not have started.
 //
 // Deterministic: sums are trees of fixed shape; survivors carry their index, so the order of arrival does not matter.
 #pragma once
@@ -38,26 +37,24 @@ namespace decode {
 constexpr int kSets = 16;  // of slots, a cluster
 constexpr uint32_t kMaxK = 256;
 constexpr uint32_t kMostParts = 16;
-constexpr uint32_t kListLength = kMaxK + 8;  // survivors that a CTA can send: K, and ties within one vector
-constexpr uint32_t kMaxSurvivors = 1024;     // of a row, that are ranked without narrowing
-constexpr uint32_t kEnough = 72;             // logits of a CTA that may reach its new bound, in place of K / CTAs
-constexpr int kDigitBits = 9;
-constexpr int kDigits = 1 << kDigitBits;
-static_assert(kDigits == kThreads, "a thread has a digit");
+constexpr uint32_t kOwnBest = kMaxK + 8;  // at least K, and ties within one vector
+constexpr uint32_t kEnough = 72;          // logits of a CTA that may reach its new bound, in place of K / CTAs
 static_assert(kMaxK <= 32 * kSets, "a bound needs K slots");
 
-// Survivors of a CTA that are too many before narrowing.
+// Survivors that a CTA can send. The fewer CTAs, the more each has.
 template <int kCtas>
-constexpr uint32_t kCrowded = kCtas >= kWarps ? 160 : kListLength;
+constexpr uint32_t kListLength = kCtas >= 16 ? kOwnBest : kCtas >= 4 ? 520 : 1040;
+// Survivors of a CTA and of a row that are too many to rank, before narrowing.
+template <int kCtas>
+constexpr uint32_t kCrowded = kCtas >= 16 ? 160 : kListLength<kCtas>;
+constexpr uint32_t kMaxSurvivors = 1024;
 
 // What a CTA of a part publishes beside its list.
-struct PartRecord {
+struct alignas(16) PartRecord {
   uint32_t length;   // of the list
-  uint32_t share;    // a key that ceil(K / parts) logits of the part reach
   uint32_t highest;  // key of the part's maximum
   float sum;         // of the CTA's weights, against that maximum
 };
-static_assert(sizeof(PartRecord) == sizeof(uint4), "one load");
 
 // How a long row is cut, and its scratch memory.
 struct PartPlan {
@@ -65,26 +62,26 @@ struct PartPlan {
   uint32_t vectors;    // of a part, from the row's first sector on
   uint32_t* tickets;   // [rows], 0 before and after a launch
   PartRecord* records; // [rows, parts, CTAs]
-  Candidate* lists;    // [rows, parts, CTAs, kListLength]
+  Candidate* lists;    // [rows, parts, CTAs, kListLength]; the first kEager of a list are written, however short it is
 };
 
-template <int kCtas>
+template <class S>
 struct Shared {
+  static constexpr int kCtas = S::kCtas, kWarps = S::kWarps;
   // Sent by all CTAs, at the place of the sender.
-  Mailbox bound_mailbox, list_mailbox, verdict_mailbox;
+  Mailbox bound_mailbox, list_mailbox, arrival_mailbox;
   uint64_t bounds[kSets];                     // key of the bound << 32 | key of the maximum; in `narrow` edges of CTAs
-  uint32_t shares[kSets];                     // keys of the bounds for the part's share of K
   alignas(16) uint32_t sums[kCtas * kWarps];  // float bits, against the maximum of the row
   uint32_t lengths[kCtas];                    // of the lists; one that is too long was not sent
-  Candidate lists[kCtas][kListLength + 1];    // one more, so that a place of all lists is in different banks
-  uint32_t is_last;                           // sent by the first CTA: whether this cluster is the row's last
+  uint32_t arrivals[kCtas];                   // how many CTAs of the row had published before
+  Candidate lists[kCtas][kListLength<kCtas> + 1];  // one more, so that a place of all lists is in different banks
   // Of this CTA.
-  alignas(16) uint32_t slots[kSets / kCtas][32];
+  alignas(16) uint32_t slots[kSets / kCtas][32 + 4];  // sets begin in different banks
   float warp_sums[kWarps];
   uint32_t length;
-  Candidate list[kListLength];
+  Candidate list[kListLength<kCtas>];
   // For `narrow`.
-  uint32_t histogram[kDigits];
+  uint32_t histogram[S::kThreads];
   uint32_t warp_total[kWarps];
   uint32_t digit, above, in_digit;
 };
@@ -95,15 +92,20 @@ __device__ __forceinline__ float warp_tree(float sum) {
   return sum;
 }
 
-template <class D, int kCtas, int kRegisters, int kShared, bool kParted>
+template <class D, class S, bool kParted>
 struct Decode {
-  using Held = decode::Held<D, kCtas, kRegisters, kShared>;
+  using Held = decode::Held<D, S>;
+  static constexpr int kCtas = S::kCtas, kThreads = S::kThreads, kWarps = S::kWarps, kRegisters = S::kRegisters;
   static constexpr int kGroups = Held::kGroups;
+  static constexpr uint32_t kListLength = decode::kListLength<kCtas>;
   static constexpr uint32_t kCrowded = decode::kCrowded<kCtas>;
+  static constexpr uint32_t kEager = kThreads / 8;
+  static constexpr int kDigits = kThreads, kDigitBits = kDigits == 1024 ? 10 : 9;  // a thread has a digit
+  static_assert(kDigits == 1 << kDigitBits && kEager <= kListLength, "sizes");
 
   const Problem& problem;
   const PartPlan& plan;
-  Shared<kCtas>& shared;
+  Shared<S>& shared;
   const uint32_t row, part, cta;
   Held held;
 
@@ -111,13 +113,16 @@ struct Decode {
   __device__ __forceinline__ int lane() const { return threadIdx.x & 31; }
   __device__ __forceinline__ int warp() const { return threadIdx.x >> 5; }
 
-  // The thread's slot. Lines take turns at the sets of a CTA, so that sorted rows are an even sample for each.
+  // The thread's slot. Neighbours take turns at the sets of a CTA, so that sorted rows are an even sample for each.
   __device__ __forceinline__ uint32_t* slot() const {
-    constexpr int kOwnSets = kSets / kCtas, kLines = 32 / kLineVectors;
-    if constexpr (kOwnSets == 1) return &shared.slots[0][lane()];
-    const int line = lane() / kLineVectors;
-    const int turn = line / kOwnSets + kLines / kOwnSets * (warp() % kOwnSets);
-    return &shared.slots[line % kOwnSets][turn * kLineVectors + lane() % kLineVectors];
+    constexpr int kOwnSets = kSets / kCtas;
+    return &shared.slots[lane() % kOwnSets][lane() / kOwnSets + 32 / kOwnSets * (warp() % kOwnSets)];
+  }
+
+  __device__ __forceinline__ void clear_slots() {
+    if (warp() != 1) return;
+#pragma unroll
+    for (int set = 0; set < kSets / kCtas; set++) shared.slots[set][lane()] = 0;
   }
 
   // The groups from `g` on, as they arrive: their maxima, and their sum against a reference that rises.
@@ -137,10 +142,10 @@ struct Decode {
   // Warp w: the bound of the CTA's set w and the set's maximum, to all.
   __device__ __forceinline__ void send_bound() {
     const uint32_t rank = (problem.k + kSets - 1) / kSets, set = cta * (kSets / kCtas) + warp();
-    uint32_t slot = shared.slots[warp()][lane()], share = 0;
+    uint32_t slot = shared.slots[warp()][lane()];
     const uint32_t highest = warp_max(slot);
     uint32_t bound = highest;
-    if (!kParted && rank <= 8) {  // strike out the largest rank - 1 times
+    if (rank <= 8) {  // strike out the largest rank - 1 times
 #pragma unroll 1
       for (uint32_t i = 1; i < rank; i++) {
         const uint32_t holders = __ballot_sync(kFullWarp, slot == bound);
@@ -156,17 +161,11 @@ struct Decode {
         above += (other.x > slot) + (other.y > slot) + (other.z > slot) + (other.w > slot);
       }
       bound = warp_min(above < rank ? slot : 0xFFFFFFFFu);
-      if (kParted) {
-        const uint32_t share_rank = (problem.k + kSets * plan.parts - 1) / (kSets * plan.parts);
-        share = warp_min(above < share_rank ? slot : 0xFFFFFFFFu);
-      }
     }
     if (lane() < kCtas) {
       shared.bound_mailbox.send(lane(), &shared.bounds[set], static_cast<uint64_t>(bound) << 32 | highest);
-      if (kParted) shared.bound_mailbox.send(lane(), &shared.shares[set], share);
     }
   }
-  static constexpr uint32_t kBoundBytes = kSets * (sizeof(uint64_t) + (kParted ? sizeof(uint32_t) : 0));
 
   // Collects the logits that reach a finite bound.
   __device__ __forceinline__ void collect(float bound, const float (&maxima)[kGroups]) {
@@ -203,6 +202,7 @@ struct Decode {
   __device__ __forceinline__ void send_list(uint32_t longest) {
     static_assert(kWarps >= kCtas, "a warp for each CTA");
     constexpr int kSums = kParted ? 0 : kWarps;
+    static_assert(kSums <= 32, "a lane for each sum");
     const uint32_t to = warp(), length = shared.length, sent = length <= longest ? length : 0;
     if (to >= kCtas) return;
     Mailbox& mailbox = shared.list_mailbox;
@@ -332,23 +332,23 @@ struct Decode {
       if (!alone) shared.bound_mailbox.expect(kCtas * sizeof(uint64_t));
     }
     __syncthreads();
-    uint32_t need = alone ? problem.k : (problem.k + kCtas - 1) / kCtas, limit = alone ? kListLength : kEnough;
+    uint32_t need = alone ? problem.k : (problem.k + kCtas - 1) / kCtas, limit = alone ? kOwnBest : kEnough;
 #pragma unroll 1
     while (true) {
       uint64_t edge = select(need, limit);
       if (limit == kEnough) {
         if (thread() < kCtas) shared.bound_mailbox.send(thread(), &shared.bounds[cta], edge);
-        shared.bound_mailbox.wait(1);
+        shared.bound_mailbox.wait(kParted ? 0 : 1);
         edge = shared.bounds[0];
         for (int from = 1; from < kCtas; from++) edge = min(edge, shared.bounds[from]);
       }
       collect(edge);
       __syncthreads();
-      if (limit == kListLength || shared.length <= kListLength) return;
+      if (limit == kOwnBest || shared.length <= kListLength) return;
       __syncthreads();  // the length is read
       if (thread() == 0) shared.length = 0;
       need = problem.k;
-      limit = kListLength;
+      limit = kOwnBest;
     }
   }
 
@@ -390,98 +390,122 @@ struct Decode {
     if (lane() < kAtOnce && first + lane() * kWarps < own && its_rank < problem.k) emit(its_rank, emitted);
   }
 
-  // What this row's CTAs of rank `cta` published.
-  __device__ __forceinline__ uint64_t published_at(uint32_t from_part) const {
-    return (static_cast<uint64_t>(row) * plan.parts + from_part) * kCtas + cta;
+  // Where the CTA of this rank publishes in part `from`.
+  __device__ __forceinline__ uint64_t published_at(uint32_t from) const {
+    return (static_cast<uint64_t>(row) * plan.parts + from) * kCtas + cta;
   }
 
-  // Publishes the list and the sum. True in the last cluster of the row to do so, which then sees what all published.
+  // Publishes the list and the sum. True in the cluster of the row's last CTA to do so, which then sees what all
+  // published.
   __device__ __forceinline__ bool publish(uint32_t highest) {
     const uint64_t at = published_at(part);
     const uint32_t length = shared.length;
-    for (uint32_t i = thread(); i < length; i += kThreads) plan.lists[at * kListLength + i] = shared.list[i];
-    if (warp() == 0) {
-      const uint32_t share = warp_min(shared.shares[lane() % kSets]);
-      const float sum = warp_tree(lane() < kWarps ? shared.warp_sums[lane()] : 0);
-      if (lane() == 0) plan.records[at] = {length, share, highest, sum};
+    for (uint32_t i = thread(); i < max(length, kEager); i += kThreads) {
+      plan.lists[at * kListLength + i] = i < length ? shared.list[i] : 0;
     }
-    cluster_arrive();
-    cluster_wait();
-    if (cta == 0 && warp() == 0) {
-      uint32_t arrived = 0;
-      if (lane() == 0) {  // the last one's increment wraps to 0
+    if (warp() == 0) {
+      const float sum = warp_tree(lane() < kWarps ? shared.warp_sums[lane()] : 0);
+      if (lane() == 0) plan.records[at] = {length, highest, sum};
+    }
+    __syncthreads();
+    const uint32_t last = plan.parts * kCtas - 1;
+    if (warp() == 0) {
+      uint32_t before = 0;
+      if (lane() == 0) {  // the last increment wraps to 0
         asm volatile("atom.acq_rel.gpu.global.inc.u32 %0, [%1], %2;"
-                     : "=r"(arrived)
-                     : "l"(plan.tickets + row), "r"(plan.parts - 1)
+                     : "=r"(before)
+                     : "l"(plan.tickets + row), "r"(last)
                      : "memory");
       }
-      arrived = __shfl_sync(kFullWarp, arrived, 0);
+      before = __shfl_sync(kFullWarp, before, 0);
       __syncwarp();
       if (lane() < kCtas) {
-        store_in(lane(), &shared.is_last, arrived == plan.parts - 1);
-        shared.verdict_mailbox.release(lane());
+        store_in(lane(), &shared.arrivals[cta], before);
+        shared.arrival_mailbox.release(lane());
       }
     }
-    shared.verdict_mailbox.wait(0);
-    return shared.is_last;
+    shared.arrival_mailbox.wait(0);
+    return __any_sync(kFullWarp, shared.arrivals[lane() % kCtas] == last);
   }
 
-  // Calls f(candidate) for what the CTAs of this rank published; a warp has one part, or every so many of its list.
-  template <class F>
-  __device__ __forceinline__ void each_published(F f) const {
-    const uint32_t warps = kWarps / plan.parts, from = warp() % plan.parts;
-    if (warp() >= warps * plan.parts) return;
-    const uint64_t at = published_at(from);
-    const uint32_t length = __ldcg(reinterpret_cast<const uint4*>(plan.records + at)).x;
-#pragma unroll 2
-    for (uint32_t i = lane() + warp() / plan.parts * 32; i < length; i += warps * 32) {
-      f(static_cast<Candidate>(__ldcg(plan.lists + at * kListLength + i)));
+  // What of a part's list this thread reads: places `first`, first + step, ... below `length`.
+  struct Published {
+    const Candidate* list;
+    uint32_t first, step, length;
+    Candidate eager;  // the one at `first`, fetched along with the length
+
+    template <class F>
+    __device__ __forceinline__ void each(F f) const {
+      Candidate candidate = eager;
+#pragma unroll 1
+      for (uint32_t i = first; i < length;) {
+        f(candidate);
+        i += step;
+        if (i < length) candidate = list[i];
+      }
     }
+  };
+  // A warp reads from one part; where there are fewer parts than warps, several share its list.
+  __device__ __forceinline__ Published published() const {
+    const uint32_t warps = kWarps / plan.parts, from = warp() % plan.parts;
+    Published own{nullptr, 0, 32 * warps, 0, 0};
+    if (warp() >= warps * plan.parts) return own;
+    const uint64_t at = published_at(from);
+    own.list = plan.lists + at * kListLength;
+    own.first = lane() + warp() / plan.parts * 32;
+    if (own.first < kEager) own.eager = own.list[own.first];
+    own.length = plan.records[at].length;
+    if (own.first >= kEager && own.first < own.length) own.eager = own.list[own.first];
+    return own;
   }
   static_assert(kMostParts <= kWarps, "a warp for each part");
 
-  // The last cluster: collects what reaches the smallest share, and gives the maximum of the row and its sum.
-  __device__ __forceinline__ void gather(float& max, float& total) {
-    constexpr int kRecords = kMostParts * kCtas / 32;  // a lane
-    const uint4* const records = reinterpret_cast<const uint4*>(plan.records) + (published_at(0) - cta);
-    if (thread() == 0) shared.length = 0;
-    uint32_t share = 0xFFFFFFFFu, highest = 0;
-    uint4 record[kRecords];
+  // The last cluster: collects what reaches a bound over all that was published, and gives the maximum of the row and
+  // its sum.
+  __device__ __forceinline__ void gather(const Published& own, float& max, float& total) {
+    uint32_t best = 0;
+    own.each([&](Candidate c) { best = ::max(best, static_cast<uint32_t>(c >> 32)); });
+    atomicMax(slot(), best);
+    __syncthreads();
+    if (warp() < kSets / kCtas) send_bound();
+
+    constexpr int kRecords = (kMostParts * kCtas + 31) / 32;  // a lane
+    const PartRecord* const records = plan.records + (published_at(0) - cta);
+    uint32_t highest = 0;
+    PartRecord record[kRecords];
 #pragma unroll
     for (int i = 0; i < kRecords; i++) {
       const uint32_t at = lane() + i * 32;
-      record[i] = make_uint4(0, 0xFFFFFFFFu, 0, 0);
-      if (at < plan.parts * kCtas) record[i] = __ldcg(records + at);
+      record[i] = {0, 0, 0};
+      if (at < plan.parts * kCtas) record[i] = records[at];
+      highest = ::max(highest, record[i].highest);
     }
-#pragma unroll
-    for (int i = 0; i < kRecords; i++) {
-      share = min(share, record[i].y);
-      highest = ::max(highest, record[i].z);
-    }
-    share = warp_min(share);
     highest = warp_max(highest);
     max = highest > kKeyNegativeInfinity ? logit_of_key(highest) : 0.0f;
     total = 0;
 #pragma unroll
     for (int i = 0; i < kRecords; i++) {
-      const float sum = __uint_as_float(record[i].w);
-      total += sum == 0 || sum != sum ? sum : sum * weight(logit_of_key(record[i].z), max, problem.scale);
+      const float sum = record[i].sum;
+      total += sum == 0 || sum != sum ? sum : sum * weight(logit_of_key(record[i].highest), max, problem.scale);
     }
     total = warp_tree(total);
-    __syncthreads();
-    each_published([&](Candidate c) {
-      if (static_cast<uint32_t>(c >> 32) >= share) append(c);
+
+    shared.bound_mailbox.wait(1);
+    uint32_t bound = warp_min(static_cast<uint32_t>(shared.bounds[lane() % kSets] >> 32));
+    if (bound <= kKeyNegativeInfinity) bound = 0;
+    own.each([&](Candidate c) {
+      if (static_cast<uint32_t>(c >> 32) >= bound) append(c);
     });
   }
 
   // As `select`, of what was published. An edge is a candidate here.
-  __device__ __forceinline__ uint64_t select_published(uint32_t need, uint32_t limit) const {
+  __device__ __forceinline__ uint64_t select_published(const Published& own, uint32_t need, uint32_t limit) const {
     uint64_t edge = 0;
     uint32_t above = 0, reached = 0xFFFFFFFFu;
 #pragma unroll 1
     for (int end = 64; end > 0 && reached > limit;) {
       const int begin = max(0, end - kDigitBits);
-      each_published([&](Candidate c) {
+      own.each([&](Candidate c) {
         const uint64_t rest = c ^ edge;
         if (end == 64 || rest >> end == 0) atomicAdd(&shared.histogram[c >> begin & (kDigits - 1)], 1u);
       });
@@ -506,16 +530,13 @@ struct Decode {
     held.load();
 
     // While the row is on its way.
-    if (warp() == 1) {
-#pragma unroll
-      for (int set = 0; set < kSets / kCtas; set++) shared.slots[set][lane()] = 0;
-    }
+    clear_slots();
     if (thread() == 0) {
       shared.length = 0;
       shared.bound_mailbox.open(1);
       shared.list_mailbox.open(kCtas);
-      if (kParted) shared.verdict_mailbox.open(1);
-      shared.bound_mailbox.expect(kBoundBytes);
+      if (kParted) shared.arrival_mailbox.open(kCtas);
+      shared.bound_mailbox.expect(sizeof shared.bounds);
     }
     __syncthreads();
     cluster_arrive_relaxed();
@@ -571,11 +592,19 @@ struct Decode {
           [&](uint64_t edge) { collect(edge); });
     };
     float total = 0;
+    [[maybe_unused]] Published own;
     if constexpr (kParted) {
       __syncthreads();
       if (!bounded || shared.length > kListLength) narrow_held(true);
       if (!publish(highest)) return;
-      gather(max, total);
+      own = published();
+      clear_slots();
+      if (thread() == 0) {
+        shared.length = 0;
+        shared.bound_mailbox.expect(sizeof shared.bounds);
+      }
+      __syncthreads();
+      gather(own, max, total);
     }
 
     uint32_t length, longest;
@@ -590,8 +619,8 @@ struct Decode {
       if (__builtin_expect((bounded || kParted) && longest <= kCrowded && survivors <= kMaxSurvivors, 1)) break;
       if constexpr (kParted) {
         narrow(
-            false, [&](uint32_t need, uint32_t limit) { return select_published(need, limit); },
-            [&](uint64_t edge) { each_published([&](Candidate c) { c >= edge ? append(c) : void(); }); });
+            false, [&](uint32_t need, uint32_t limit) { return select_published(own, need, limit); },
+            [&](uint64_t edge) { own.each([&](Candidate c) { c >= edge ? append(c) : void(); }); });
       } else {
         narrow_held(false);
       }
@@ -611,7 +640,7 @@ struct Decode {
     const float inverse_sum = 1.0f / total;
     if (cta == 0 && thread() == kThreads - 1) problem.log_sum_exp[row] = log_sum_exp(max, total, scale);
 
-    const uint32_t own = shared.length;
+    const uint32_t mine = shared.length;
     float* const probs = problem.probs + static_cast<uint64_t>(row) * problem.k;
     uint32_t* const indices = problem.indices + static_cast<uint64_t>(row) * problem.k;
     auto emit = [&](uint32_t place, Candidate c) {
@@ -619,8 +648,8 @@ struct Decode {
       indices[place] = candidate_index(c);
     };
     uint32_t first = warp();
-    for (; first + kWarps < own; first += 4 * kWarps) rank<4>(first, own, longest, length, emit);
-    if (first < own) rank<1>(first, own, longest, length, emit);
+    for (; first + kWarps < mine; first += 4 * kWarps) rank<4>(first, mine, longest, length, emit);
+    if (first < mine) rank<1>(first, mine, longest, length, emit);
   }
 };
 
@@ -631,58 +660,64 @@ struct Decode {
 #endif
 
 // Dynamic shared memory of a CTA: the held vectors, then the rest.
-template <int kCtas, int kShared>
-constexpr uint32_t kSharedBytes = kShared * kThreads * sizeof(uint4) + sizeof(Shared<kCtas>);
+template <class S>
+constexpr uint32_t kSharedBytes = S::kShared * S::kThreads * sizeof(uint4) + sizeof(Shared<S>);
+
+// 64 registers a thread: two blocks of 512 or one of 1024 an SM. Only so do 8 clusters of 16 find place at once. 32
+// registers of logits leave place for one of 512.
+template <class S>
+constexpr int kBlocksPerSm = S::kRegisters > 4 ? 1 : 1024 / S::kThreads;
 
 // Grid: rows * parts clusters of kCtas blocks. Empty before sm_90.
-template <class D, int kCtas, int kRegisters, int kShared, int kBlocksPerSm, bool kParted>
-__global__ void FUSED_TOPK_CLUSTER_OF(kCtas) __launch_bounds__(kThreads, kBlocksPerSm)
+template <class D, class S, bool kParted>
+__global__ void FUSED_TOPK_CLUSTER_OF(S::kCtas) __launch_bounds__(S::kThreads, kBlocksPerSm<S>)
     softmax_topk_decode(const __grid_constant__ Problem problem, const __grid_constant__ PartPlan plan) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ uint4 decode_shared[];
-  Shared<kCtas>& shared = *reinterpret_cast<Shared<kCtas>*>(decode_shared + kShared * kThreads);
-  const uint32_t cluster = blockIdx.x / kCtas, row = kParted ? cluster / plan.parts : cluster;
-  Decode<D, kCtas, kRegisters, kShared, kParted> kernel{problem, plan, shared, row, cluster - row * plan.parts,
-                                                        cta_rank()};
+  Shared<S>& shared = *reinterpret_cast<Shared<S>*>(decode_shared + S::kShared * S::kThreads);
+  const uint32_t cluster = blockIdx.x / S::kCtas, row = kParted ? cluster / plan.parts : cluster;
+  Decode<D, S, kParted> kernel{problem, plan, shared, row, cluster - row * plan.parts, cta_rank()};
   kernel.held.shared = shared_address(decode_shared + threadIdx.x);
   kernel.run();
 #endif
 }
 
-using Kernel = void (*)(Problem, PartPlan);
-
 // A kernel and what its clusters take.
 struct Variant {
-  Kernel kernel;
-  uint32_t ctas, shared_bytes;
-  uint32_t part_vectors;  // a cluster holds, at most
+  void (*kernel)(Problem, PartPlan);
+  uint32_t ctas, threads, shared_bytes;
 };
 
-template <class D, int kCtas, int kRegisters, int kShared, bool kParted>
+template <class D, class S, bool kParted>
 Variant variant() {
-  // 2 blocks an SM: only so do 8 clusters of 16 find place at once. 32 registers of logits leave place for one.
-  constexpr int kBlocks = kRegisters > 4 ? 1 : 2;
-  return {softmax_topk_decode<D, kCtas, kRegisters, kShared, kBlocks, kParted>, kCtas, kSharedBytes<kCtas, kShared>,
-          Held<D, kCtas, kRegisters, kShared>::kPartVectors};
+  return {softmax_topk_decode<D, S, kParted>, S::kCtas, S::kThreads, kSharedBytes<S>};
 }
 
 // The least variant whose clusters of `ctas` hold `bytes` of a row; without a kernel where there is none.
 template <class D, bool kParted>
 Variant variant_for(uint32_t ctas, uint64_t bytes) {
+  constexpr uint64_t kThread = sizeof(uint4);
   constexpr int kLeast = 8 / D::kPerVector;  // vectors of 8 logits
-  constexpr uint64_t kCta = kThreads * sizeof(uint4);
-  if constexpr (kParted) {
-    if (ctas == 16 && bytes <= 16 * 2 * kCta) return variant<D, 16, 2, 0, true>();
-    if (ctas == 16 && bytes <= 16 * 4 * kCta) return variant<D, 16, 4, 0, true>();
-    if (ctas == 4 && bytes <= 4 * 16 * kCta) return variant<D, 4, 4, 12, true>();
-  } else {
-    if (ctas == 16 && bytes <= 16 * kLeast * kCta) return variant<D, 16, kLeast, 0, false>();
-    if (ctas == 16 && bytes <= 16 * 2 * kLeast * kCta) return variant<D, 16, 2 * kLeast, 0, false>();
-    if (ctas == 16 && bytes <= 16 * 4 * kLeast * kCta) return variant<D, 16, 4 * kLeast, 0, false>();
-    if (ctas == 8 && bytes <= 8 * 4 * kCta) return variant<D, 8, 4, 0, false>();
-    if (ctas == 8 && bytes <= 8 * 8 * kCta) return variant<D, 8, 4, 4, false>();
-    if (ctas == 4 && bytes <= 4 * 8 * kCta) return variant<D, 4, 4, 4, false>();
-    if (ctas == 4 && bytes <= 4 * 16 * kCta) return variant<D, 4, 4, 12, false>();
+  if (ctas == 16) {
+    constexpr uint64_t kVector = 16 * 512 * kThread;
+    if constexpr (kParted) {
+      if (bytes <= 2 * kVector) return variant<D, Spread<16, 512, 2, 0>, true>();
+      if (bytes <= 4 * kVector) return variant<D, Spread<16, 512, 4, 0>, true>();
+    } else {
+      if (bytes <= kLeast * kVector) return variant<D, Spread<16, 512, kLeast, 0>, false>();
+      if (bytes <= 2 * kLeast * kVector) return variant<D, Spread<16, 512, 2 * kLeast, 0>, false>();
+      if (bytes <= 4 * kLeast * kVector) return variant<D, Spread<16, 512, 4 * kLeast, 0>, false>();
+    }
+  }
+  if (ctas == 4 && !kParted) {
+    constexpr uint64_t kVector = 4 * 1024 * kThread;
+    if (bytes <= 4 * kVector) return variant<D, Spread<4, 1024, 2, 2>, false>();
+    if (bytes <= 8 * kVector) return variant<D, Spread<4, 1024, 4, 4>, false>();
+  }
+  if (ctas == 2) {
+    constexpr uint64_t kVector = 2 * 1024 * kThread;
+    if (bytes <= 8 * kVector && !kParted) return variant<D, Spread<2, 1024, 2, 6>, false>();
+    if (bytes <= 16 * kVector) return variant<D, Spread<2, 1024, 4, 12>, kParted>();
   }
   return {};
 }
@@ -696,9 +731,9 @@ uint64_t extent_of(const Problem& problem) {
          (same_lead ? reinterpret_cast<uintptr_t>(problem.logits) % kSectorBytes : kSectorBytes - kBytes);
 }
 
-// The vectors of a part, in whole lines of each CTA.
+// The vectors of a part, in whole turns of each CTA.
 inline uint32_t part_vectors(uint64_t extent, uint32_t ctas, uint32_t parts) {
-  const uint64_t turn = ctas * kLineVectors, vectors = (extent + sizeof(uint4) - 1) / sizeof(uint4);
+  const uint64_t turn = ctas * 32, vectors = (extent + sizeof(uint4) - 1) / sizeof(uint4);
   return static_cast<uint32_t>((vectors + parts * turn - 1) / (parts * turn) * turn);
 }
 
@@ -711,7 +746,7 @@ struct Launch {
     cluster.val.clusterDim.x = variant.ctas;
     cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
     config.gridDim = clusters * variant.ctas;
-    config.blockDim = kThreads;
+    config.blockDim = variant.threads;
     config.dynamicSmemBytes = variant.shared_bytes;
     config.stream = stream;
     config.attrs = &cluster;
@@ -730,21 +765,21 @@ inline cudaError_t allow(const Variant& variant) {
 
 }  // namespace decode
 
-// How a row is spread: over `parts` clusters of `ctas` (16, 8 or 4; of several parts 16 or 4).
-struct DecodeSpread {
+// How a row is spread: over `parts` clusters of `ctas` (16, 4 or 2; of several parts 16 or 2).
+struct DecodeClusters {
   uint32_t ctas, parts;
 };
 
 // Whether the kernels hold rows of this problem, spread so.
 template <class D>
-inline bool decode_fits(const Problem& problem, DecodeSpread spread, size_t shared_bytes_a_block) {
+inline bool decode_fits(const Problem& problem, DecodeClusters clusters, size_t shared_bytes_a_block) {
   using namespace decode;
   const uint64_t extent = extent_of<D>(problem);
-  if (problem.k > decode::kMaxK || spread.parts > kMostParts || problem.rows > 0x7FFFFFFFu / 16 / kMostParts) return false;
-  const Variant variant = spread.parts == 1
-                              ? variant_for<D, false>(spread.ctas, extent)
-                              : variant_for<D, true>(spread.ctas, sizeof(uint4) * uint64_t{part_vectors(
-                                                                      extent, spread.ctas, spread.parts)});
+  if (problem.k > decode::kMaxK || clusters.parts > kMostParts || problem.rows > 0x7FFFFFFFu / 16 / kMostParts) return false;
+  const Variant variant = clusters.parts == 1
+                              ? variant_for<D, false>(clusters.ctas, extent)
+                              : variant_for<D, true>(clusters.ctas, sizeof(uint4) * uint64_t{part_vectors(
+                                                                      extent, clusters.ctas, clusters.parts)});
   return variant.kernel && variant.shared_bytes <= shared_bytes_a_block;
 }
 
@@ -752,11 +787,11 @@ inline bool decode_fits(const Problem& problem, DecodeSpread spread, size_t shar
 // each, records and lists.
 struct DecodeScratch {
   size_t records, lists, bytes;
-  DecodeScratch(uint64_t rows, DecodeSpread spread) {
-    const uint64_t ctas = rows * spread.parts * spread.ctas;
+  DecodeScratch(uint64_t rows, DecodeClusters clusters) {
+    const uint64_t ctas = rows * clusters.parts * clusters.ctas;
     records = (rows * sizeof(uint32_t) + 15) / 16 * 16;
     lists = records + ctas * sizeof(decode::PartRecord);
-    bytes = lists + ctas * decode::kListLength * sizeof(Candidate);
+    bytes = lists + ctas * decode::kListLength<2> * sizeof(Candidate);
   }
 };
 
@@ -777,18 +812,18 @@ inline int decode_rows_at_once(const Problem& problem, uint32_t ctas) {
 
 // One launch on the caller's stream; capturable in a graph. The problem must fit. `scratch` is unused for one part.
 template <class D>
-inline cudaError_t launch_decode(const Problem& problem, DecodeSpread spread, void* scratch, cudaStream_t stream) {
+inline cudaError_t launch_decode(const Problem& problem, DecodeClusters clusters, void* scratch, cudaStream_t stream) {
   using namespace decode;
   const uint64_t extent = extent_of<D>(problem);
   PartPlan plan{};
   Variant variant;
-  if (spread.parts == 1) {
-    variant = variant_for<D, false>(spread.ctas, extent);
+  if (clusters.parts == 1) {
+    variant = variant_for<D, false>(clusters.ctas, extent);
   } else {
-    plan.parts = spread.parts;
-    plan.vectors = part_vectors(extent, spread.ctas, spread.parts);
-    variant = variant_for<D, true>(spread.ctas, uint64_t{plan.vectors} * sizeof(uint4));
-    const DecodeScratch layout(problem.rows, spread);
+    plan.parts = clusters.parts;
+    plan.vectors = part_vectors(extent, clusters.ctas, clusters.parts);
+    variant = variant_for<D, true>(clusters.ctas, uint64_t{plan.vectors} * sizeof(uint4));
+    const DecodeScratch layout(problem.rows, clusters);
     char* const base = static_cast<char*>(scratch);
     plan.tickets = reinterpret_cast<uint32_t*>(base);
     plan.records = reinterpret_cast<PartRecord*>(base + layout.records);
@@ -796,7 +831,7 @@ inline cudaError_t launch_decode(const Problem& problem, DecodeSpread spread, vo
   }
   const cudaError_t status = allow(variant);
   if (status != cudaSuccess) return status;
-  const Launch launch(variant, problem.rows * spread.parts, stream);
+  const Launch launch(variant, problem.rows * clusters.parts, stream);
   return cudaLaunchKernelEx(&launch.config, variant.kernel, problem, plan);
 }
 

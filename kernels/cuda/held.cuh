@@ -1,7 +1,7 @@
 // What a CTA of a cluster holds of a row: the first vectors of each thread in registers, more of them in shared memory.
 //
-// The CTAs of a cluster take turns by 128-byte lines, so that each has an even sample of a sorted row. All of it is
-// asked for at once. A thread reads back only what it copied itself, so waiting for a copy takes no barrier.
+// The CTAs of a cluster take turns by a few lines, so that each has an even sample of a sorted row. All of it is asked
+// for at once. A thread reads back only what it copied itself, so waiting for a copy takes no barrier.
 #pragma once
 
 #include "logits.cuh"
@@ -11,9 +11,6 @@
 namespace fused_topk {
 namespace decode {
 
-constexpr int kThreads = 512;
-constexpr int kWarps = kThreads / 32;
-constexpr uint32_t kLineVectors = 8;     // 16-byte vectors in a line
 constexpr uint32_t kSectorBytes = 32;    // what memory delivers at least: vectors are counted from such a boundary
 constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on has an ulp of 64 or more
 
@@ -50,10 +47,22 @@ __device__ __forceinline__ uint32_t pick(const uint32_t (&values)[kCount], uint3
   }
 }
 
+// How a row, or a part of a long one, is spread over a cluster: its CTAs, their threads, and the 16-byte vectors of a
+// thread, in registers and in shared memory.
+template <int kCtas_, int kThreads_, int kRegisters_, int kShared_>
+struct Spread {
+  static constexpr int kCtas = kCtas_, kThreads = kThreads_, kRegisters = kRegisters_, kShared = kShared_;
+  static constexpr int kWarps = kThreads / 32;
+  // Vectors of a turn. Where a row is spread over few CTAs memory is busy, and longer runs suit it.
+  static constexpr uint32_t kTurn = kCtas >= 16 ? 8 : 32;
+};
+
 // A row is cut into parts of whole vectors, a cluster each.
-template <class D, int kCtas, int kRegisters, int kShared>
+template <class D, class S>
 struct Held {
   using Storage = typename D::Storage;
+  static constexpr int kRegisters = S::kRegisters, kShared = S::kShared, kThreads = S::kThreads;
+  static constexpr uint32_t kTurn = S::kTurn;
   static constexpr int kVectors = kRegisters + kShared;  // a thread
   // Vectors that are worked on at once: 16 logits, where the registers hold others meanwhile.
   static constexpr int kGroup = kShared > 0 && kRegisters * D::kPerVector > 16 ? 16 / D::kPerVector : kRegisters;
@@ -63,7 +72,7 @@ struct Held {
   static_assert(kRegisters % kGroup == 0 && kShared % kGroup == 0, "whole groups");
   static_assert(kLogits <= 32, "a bit of a word for each logit of a group");
   // The vectors of a thread are kStride apart.
-  static constexpr uint32_t kStride = kCtas * kThreads;
+  static constexpr uint32_t kStride = S::kCtas * kThreads;
   static constexpr uint32_t kPartVectors = kVectors * kStride;  // a part, at most
 
   const Storage* start;  // of the row
@@ -75,8 +84,8 @@ struct Held {
   uint32_t shared;  // address of this thread's first vector in shared memory; the next is kThreads further
 
   __device__ __forceinline__ uint32_t first_vector() const {
-    const uint32_t line = (threadIdx.x / kLineVectors) * kCtas + cta;
-    return line * kLineVectors + threadIdx.x % kLineVectors;
+    const uint32_t turn = threadIdx.x / kTurn * S::kCtas + cta;
+    return turn * kTurn + threadIdx.x % kTurn;
   }
   // The index in the row of the first logit of vector j; before the row it wraps, and is no less than `end`.
   __device__ __forceinline__ uint32_t first_index(uint32_t j) const {
