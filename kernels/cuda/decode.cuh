@@ -43,7 +43,7 @@ static_assert(kMaxK <= 32 * kSets, "a bound needs K slots");
 
 // Survivors that a CTA can send. The fewer CTAs, the more each has.
 template <int kCtas>
-constexpr uint32_t kListLength = kCtas >= 16 ? kOwnBest : kCtas >= 4 ? 520 : 1040;
+constexpr uint32_t kListLength = kCtas >= 16 ? kOwnBest : 520;
 // Survivors of a CTA and of a row that are too many to rank, before narrowing.
 template <int kCtas>
 constexpr uint32_t kCrowded = kCtas >= 16 ? 160 : kListLength<kCtas>;
@@ -65,6 +65,15 @@ struct PartPlan {
   Candidate* lists;    // [rows, parts, CTAs, kListLength]; the first kEager of a list are written, however short it is
 };
 
+// The groups of this CTA that have survivors; of those in registers, what they hold.
+constexpr uint32_t kMaxHits = 384;
+struct Hits {
+  uint4 vectors[kMaxHits][2];
+  uint16_t group[kMaxHits];  // g * kThreads + thread
+  uint32_t count;
+};
+struct NoHits {};
+
 template <class S>
 struct Shared {
   static constexpr int kCtas = S::kCtas, kWarps = S::kWarps;
@@ -80,6 +89,7 @@ struct Shared {
   float warp_sums[kWarps];
   uint32_t length;
   Candidate list[kListLength<kCtas>];
+  std::conditional_t<(S::kShared > 0), Hits, NoHits> hits;
   // For `narrow`.
   uint32_t histogram[S::kThreads];
   uint32_t warp_total[kWarps];
@@ -125,17 +135,23 @@ struct Decode {
     for (int set = 0; set < kSets / kCtas; set++) shared.slots[set][lane()] = 0;
   }
 
-  // The groups from `g` on, as they arrive: their maxima, and their sum against a reference that rises.
+  // The groups from `g` on, as they arrive: their maxima, and the sum of all but the last against a reference that
+  // rises.
   template <int g>
   __device__ __forceinline__ void arrive(float (&maxima)[kGroups], float& reference, float& sum) const {
     if constexpr (g < kGroups) {
-      wait_copy_groups<kGroups - 1 - g>();
+      if constexpr (g >= Held::kRegisterGroups) {
+        wait_copy_groups<Held::kWindow - 1>();
+        held.ask_for(g + Held::kWindow);
+      }
       const auto group = held.group(g);
       maxima[g] = max_of<D>(group.v);
-      const float next = fmaxf(reference, fminf(maxima[g] * problem.scale.high, 2 * kCoarse));
-      sum = sum * exp2_fast(reference - next) + Held::sum_against(group.v, problem.scale.high, next);
-      reference = next;
-      arrive<g + 1>(maxima, reference, sum);
+      if constexpr (g < kGroups - 1) {
+        const float next = fmaxf(reference, fminf(maxima[g] * problem.scale.high, 2 * kCoarse));
+        sum = sum * exp2_fast(reference - next) + Held::sum_against(group.v, problem.scale.high, next);
+        reference = next;
+        arrive<g + 1>(maxima, reference, sum);
+      }
     }
   }
 
@@ -173,13 +189,28 @@ struct Decode {
       const auto group = held.group(0);
       append(group, Held::reaching(group, bound));
     } else {
-      uint32_t groups = 0;
+      // Few threads have any, but most warps have one: so what those threads have is handed out to all.
 #pragma unroll
-      for (int g = 0; g < kGroups; g++) groups |= maxima[g] >= bound ? 1u << g : 0u;
-#pragma unroll 1
-      for (groups = warp_or(groups); groups; groups &= groups - 1) {
-        const auto group = held.group(__ffs(groups) - 1);
-        append(group, Held::reaching(group, bound));
+      for (int g = 0; g < kGroups; g++) {
+        if (maxima[g] < bound || maxima[g] != maxima[g]) continue;
+        const uint32_t place = atomicAdd(&shared.hits.count, 1u);
+        if (place >= kMaxHits) continue;
+        shared.hits.group[place] = static_cast<uint16_t>(g * kThreads + thread());
+        if (g >= Held::kRegisterGroups) continue;
+#pragma unroll
+        for (int j = 0; j < Held::kGroup; j++) shared.hits.vectors[place][j] = held.v[g * Held::kGroup + j];
+      }
+      __syncthreads();
+      const uint32_t count = shared.hits.count;
+      if (count > kMaxHits && thread() == 0) atomicAdd(&shared.length, kListLength + 1);  // to be narrowed
+      constexpr uint32_t kLogits = Held::kLogits;
+      for (uint32_t i = thread(); i < min(count, kMaxHits) * kLogits; i += kThreads) {
+        const uint32_t hit = i / kLogits, of = shared.hits.group[hit] % kThreads, g = shared.hits.group[hit] / kThreads;
+        const uint32_t j = i % kLogits / D::kPerVector, in_vector = i % D::kPerVector, vector = g * Held::kGroup + j;
+        const uint32_t address =
+            g < Held::kRegisterGroups ? shared_address(&shared.hits.vectors[hit][j]) : held.shared_vector(vector, of);
+        const float logit = load_shared_logit<D>(address + in_vector * sizeof(typename Held::Storage));
+        if (logit >= bound) append(make_candidate_of_number(logit, held.first_index(vector, of) + in_vector));
       }
     }
   }
@@ -463,23 +494,24 @@ struct Decode {
   // The last cluster: collects what reaches a bound over all that was published, and gives the maximum of the row and
   // its sum.
   __device__ __forceinline__ void gather(const Published& own, float& max, float& total) {
-    uint32_t best = 0;
-    own.each([&](Candidate c) { best = ::max(best, static_cast<uint32_t>(c >> 32)); });
-    atomicMax(slot(), best);
-    __syncthreads();
-    if (warp() < kSets / kCtas) send_bound();
-
     constexpr int kRecords = (kMostParts * kCtas + 31) / 32;  // a lane
     const PartRecord* const records = plan.records + (published_at(0) - cta);
-    uint32_t highest = 0;
     PartRecord record[kRecords];
 #pragma unroll
     for (int i = 0; i < kRecords; i++) {
       const uint32_t at = lane() + i * 32;
       record[i] = {0, 0, 0};
       if (at < plan.parts * kCtas) record[i] = records[at];
-      highest = ::max(highest, record[i].highest);
     }
+    uint32_t best = 0;
+    own.each([&](Candidate c) { best = ::max(best, static_cast<uint32_t>(c >> 32)); });
+    atomicMax(slot(), best);
+    __syncthreads();
+    if (warp() < kSets / kCtas) send_bound();
+
+    uint32_t highest = 0;
+#pragma unroll
+    for (int i = 0; i < kRecords; i++) highest = ::max(highest, record[i].highest);
     highest = warp_max(highest);
     max = highest > kKeyNegativeInfinity ? logit_of_key(highest) : 0.0f;
     total = 0;
@@ -533,6 +565,7 @@ struct Decode {
     clear_slots();
     if (thread() == 0) {
       shared.length = 0;
+      if constexpr (kGroups > 1) shared.hits.count = 0;
       shared.bound_mailbox.open(1);
       shared.list_mailbox.open(kCtas);
       if (kParted) shared.arrival_mailbox.open(kCtas);
@@ -542,15 +575,13 @@ struct Decode {
     cluster_arrive_relaxed();
     cluster_wait();
 
-    float maxima[kGroups], early_reference = -2 * kCoarse, early_sum = 0;
-    arrive<Held::kRegisterGroups>(maxima, early_reference, early_sum);
     // The registers are first used together with this 0. Since it is read here, the compiler cannot move the use, and
     // with it the wait for the row, before the barriers.
     const uint32_t none = shared.length;
 #pragma unroll
     for (int j = 0; j < kRegisters; j++) held.v[j].x |= none;
-#pragma unroll
-    for (int g = 0; g < Held::kRegisterGroups; g++) maxima[g] = max_of<D>(held.group(g).v);
+    float maxima[kGroups], early_reference = -2 * kCoarse, early_sum = 0;
+    arrive<0>(maxima, early_reference, early_sum);
     float own_max = maxima[0];
 #pragma unroll
     for (int g = 1; g < kGroups; g++) own_max = fmaxf(own_max, maxima[g]);
@@ -561,12 +592,8 @@ struct Decode {
     const float reference = fabsf(scaled) <= 2 * kCoarse ? scaled : 0.0f;
     __syncthreads();
     if (warp() < kSets / kCtas) send_bound();
-    float sum = 0;
-#pragma unroll
-    for (int g = 0; g < Held::kRegisterGroups; g++) {
-      sum += Held::sum_against(held.group(g).v, scale.high, reference);
-    }
-    if (kGroups > Held::kRegisterGroups && early_sum != 0) sum += early_sum * exp2_fast(early_reference - reference);
+    float sum = Held::sum_against(held.group(kGroups - 1).v, scale.high, reference);
+    if (kGroups > 1 && early_sum != 0) sum += early_sum * exp2_fast(early_reference - reference);
     sum = warp_tree(sum);
 
     shared.bound_mailbox.wait(0);
@@ -677,7 +704,7 @@ __global__ void FUSED_TOPK_CLUSTER_OF(S::kCtas) __launch_bounds__(S::kThreads, k
   Shared<S>& shared = *reinterpret_cast<Shared<S>*>(decode_shared + S::kShared * S::kThreads);
   const uint32_t cluster = blockIdx.x / S::kCtas, row = kParted ? cluster / plan.parts : cluster;
   Decode<D, S, kParted> kernel{problem, plan, shared, row, cluster - row * plan.parts, cta_rank()};
-  kernel.held.shared = shared_address(decode_shared + threadIdx.x);
+  kernel.held.shared = shared_address(decode_shared);
   kernel.run();
 #endif
 }

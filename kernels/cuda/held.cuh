@@ -64,11 +64,11 @@ struct Held {
   static constexpr int kRegisters = S::kRegisters, kShared = S::kShared, kThreads = S::kThreads;
   static constexpr uint32_t kTurn = S::kTurn;
   static constexpr int kVectors = kRegisters + kShared;  // a thread
-  // Vectors that are worked on at once: 16 logits, where the registers hold others meanwhile.
-  static constexpr int kGroup = kShared > 0 && kRegisters * D::kPerVector > 16 ? 16 / D::kPerVector : kRegisters;
+  static constexpr int kGroup = kShared > 0 ? 2 : kRegisters;  // vectors that are worked on at once
   static constexpr int kGroups = kVectors / kGroup;
   static constexpr int kLogits = kGroup * D::kPerVector;  // of a group and thread
   static constexpr int kRegisterGroups = kRegisters / kGroup;
+  static constexpr int kWindow = 3;  // groups in shared memory under way at once: enough bytes to keep memory busy
   static_assert(kRegisters % kGroup == 0 && kShared % kGroup == 0, "whole groups");
   static_assert(kLogits <= 32, "a bit of a word for each logit of a group");
   // The vectors of a thread are kStride apart.
@@ -81,18 +81,18 @@ struct Held {
   uint32_t base;  // the first vector of the part, counted from that boundary
   uint32_t end;   // the index in the row after the last logit of the part
   uint4 v[kRegisters];
-  uint32_t shared;  // address of this thread's first vector in shared memory; the next is kThreads further
+  uint32_t shared;  // address of the vectors in shared memory; those of a thread are kThreads apart
 
-  __device__ __forceinline__ uint32_t first_vector() const {
-    const uint32_t turn = threadIdx.x / kTurn * S::kCtas + cta;
-    return turn * kTurn + threadIdx.x % kTurn;
+  __device__ __forceinline__ uint32_t first_vector(uint32_t thread = threadIdx.x) const {
+    const uint32_t turn = thread / kTurn * S::kCtas + cta;
+    return turn * kTurn + thread % kTurn;
   }
   // The index in the row of the first logit of vector j; before the row it wraps, and is no less than `end`.
-  __device__ __forceinline__ uint32_t first_index(uint32_t j) const {
-    return (base + first_vector() + j * kStride) * D::kPerVector - lead;
+  __device__ __forceinline__ uint32_t first_index(uint32_t j, uint32_t thread = threadIdx.x) const {
+    return (base + first_vector(thread) + j * kStride) * D::kPerVector - lead;
   }
-  __device__ __forceinline__ uint32_t shared_vector(uint32_t j) const {
-    return shared + (j - kRegisters) * (kThreads * sizeof(uint4));
+  __device__ __forceinline__ uint32_t shared_vector(uint32_t j, uint32_t thread = threadIdx.x) const {
+    return shared + ((j - kRegisters) * kThreads + thread) * sizeof(uint4);
   }
 
   // The row at `start`, and of it the part of `part_vectors` vectors from `base` on.
@@ -104,40 +104,56 @@ struct Held {
     end = min(problem.vocab, (first_of_part + part_vectors) * D::kPerVector - lead);
   }
 
-  // Asks for all of it. What lies outside the part becomes -inf; no byte outside the row is read.
+  // Whether vector j lies wholly in the part, or in part.
+  __device__ __forceinline__ bool is_whole(uint32_t j) const {
+    return first_index(j) < (end >= D::kPerVector ? end - (D::kPerVector - 1) : 0);
+  }
+  __device__ __forceinline__ bool is_partial(uint32_t j) const {
+    return !is_whole(j) && first_index(j) + (D::kPerVector - 1) < end + (D::kPerVector - 1);
+  }
+  __device__ __forceinline__ const uint4* address_of(uint32_t j) const {
+    return reinterpret_cast<const uint4*>(start - lead) + base + first_vector() + j * kStride;
+  }
+  __device__ __forceinline__ static uint4 masked() {
+    return make_uint4(kMaskedWord<D>, kMaskedWord<D>, kMaskedWord<D>, kMaskedWord<D>);
+  }
+
+  // Asks for the registers and the first kWindow groups of shared memory. What lies outside the part becomes -inf; no
+  // byte outside the row is read.
   __device__ __forceinline__ void load() {
-    constexpr uint32_t kOthers = D::kPerVector - 1, kMasked = kMaskedWord<D>;
-    const uint32_t whole_below = end > kOthers ? end - kOthers : 0;
-    const uint4* const vectors = reinterpret_cast<const uint4*>(start - lead) + base + first_vector();
-    const uint4 masked = make_uint4(kMasked, kMasked, kMasked, kMasked);
-    const bool aligned = lead % D::kPerVector == 0 && end % D::kPerVector == 0;
-#pragma unroll
-    for (int j = kRegisters; j < kVectors; j++) {
-      if (first_index(j) < whole_below) {
-        copy_async(shared_vector(j), vectors + j * kStride);
-      } else {
-        store_shared(shared_vector(j), masked);
-      }
-      if (j % kGroup == kGroup - 1) close_copy_group();
-    }
 #pragma unroll
     for (int j = 0; j < kRegisters; j++) {
-      v[j] = masked;
-      if (first_index(j) < whole_below) v[j] = load_vector(vectors + j * kStride);
+      v[j] = masked();
+      if (is_whole(j)) v[j] = load_vector(address_of(j));
     }
-    if (__builtin_expect(aligned, 1)) return;
-    const auto partial = [&](uint32_t j) {
-      const uint32_t first = first_index(j);
-      return first >= whole_below && first + kOthers < end + kOthers;
-    };
+    if constexpr (kShared > 0) {
+#pragma unroll
+      for (int g = 0; g < kWindow; g++) ask_for(kRegisterGroups + g);
+    }
+    if (__builtin_expect(lead % D::kPerVector == 0 && end % D::kPerVector == 0, 1)) return;
+#pragma unroll
+    for (int j = 0; j < kRegisters; j++) {
+      if (is_partial(j)) v[j] = load_partial(first_index(j));
+    }
 #pragma unroll 1
     for (int j = kRegisters; j < kVectors; j++) {
-      if (partial(j)) store_shared(shared_vector(j), load_partial(first_index(j)));
+      if (is_partial(j)) store_shared(shared_vector(j), load_partial(first_index(j)));
     }
+  }
+  // Asks for group g, if there is one, to come to shared memory. Partial vectors are there.
+  __device__ __forceinline__ void ask_for(int g) const {
+    if (g < kGroups) {
 #pragma unroll
-    for (int j = 0; j < kRegisters; j++) {
-      if (partial(j)) v[j] = load_partial(first_index(j));
+      for (int i = 0; i < kGroup; i++) {
+        const uint32_t j = g * kGroup + i;
+        if (is_whole(j)) {
+          copy_async(shared_vector(j), address_of(j));
+        } else if (!is_partial(j)) {
+          store_shared(shared_vector(j), masked());
+        }
+      }
     }
+    close_copy_group();
   }
 
   // The vector whose first logit has index `first`, of which not all are in the row.
