@@ -6,9 +6,9 @@
 //
 // 1. Load. Every thread has 8 to 32 logits of the row in registers. Where there are more rows, clusters are smaller and
 //    keep the rest of their row in shared memory, so that all rows are under way at once.
-// 2. Bound. Thread maxima meet in kSets sets of 32 slots a cluster. The ceil(K / kSets)-th largest slot of a set is
-//    reached by as many of its logits, so the smallest of these over the sets is reached by K of the row: none of the K
-//    best is below it. Each CTA sends its sets', and its maximum, to all.
+// 2. Bound. Thread maxima meet in 512 slots a cluster. The ceil(K / CTAs)-th largest slot of a CTA is reached by as many
+//    of its logits, so the smallest of these over the CTAs is reached by K of the row: none of the K best is below it.
+//    Each CTA sends its slot, and its maximum, to all.
 // 3. Sum. Meanwhile a warp adds the weights of its logits against its own maximum. Groups in shared memory are added
 //    before that, as they arrive.
 // 4. Survivors. The logits that reach the bound, about 2 K on random data, are collected by each CTA and sent to all,
@@ -34,12 +34,13 @@
 namespace fused_topk {
 namespace decode {
 
-constexpr int kSets = 16;  // of slots, a cluster
+constexpr int kClusterSlots = 512;
+constexpr int kBisections = 16;
 constexpr uint32_t kMaxK = 256;
 constexpr uint32_t kMostParts = 16;
 constexpr uint32_t kOwnBest = kMaxK + 8;  // at least K, and ties within one vector
-constexpr uint32_t kEnough = 72;          // logits of a CTA that may reach its new bound, in place of K / CTAs
-static_assert(kMaxK <= 32 * kSets, "a bound needs K slots");
+constexpr uint32_t kSpare = 48;           // logits more than K / CTAs of a CTA that may reach its new bound
+static_assert(kMaxK <= kClusterSlots, "a bound needs K slots");
 
 // Survivors that a CTA can send. The fewer CTAs, the more each has.
 template <int kCtas>
@@ -79,13 +80,13 @@ struct Shared {
   static constexpr int kCtas = S::kCtas, kWarps = S::kWarps;
   // Sent by all CTAs, at the place of the sender.
   Mailbox bound_mailbox, list_mailbox, arrival_mailbox;
-  uint64_t bounds[kSets];                     // key of the bound << 32 | key of the maximum; in `narrow` edges of CTAs
+  uint64_t bounds[kCtas];                     // key of the bound << 32 | key of the maximum; in `narrow` edges of CTAs
   alignas(16) uint32_t sums[kCtas * kWarps];  // float bits, against the maximum of the row
   uint32_t lengths[kCtas];                    // of the lists; one that is too long was not sent
   uint32_t arrivals[kCtas];                   // how many CTAs of the row had published before
   Candidate lists[kCtas][kListLength<kCtas> + 1];  // one more, so that a place of all lists is in different banks
   // Of this CTA.
-  alignas(16) uint32_t slots[kSets / kCtas][32 + 4];  // sets begin in different banks
+  alignas(16) uint32_t slots[kClusterSlots / kCtas];
   float warp_sums[kWarps];
   uint32_t length;
   Candidate list[kListLength<kCtas>];
@@ -106,7 +107,7 @@ template <class D, class S, bool kParted>
 struct Decode {
   using Held = decode::Held<D, S>;
   static constexpr int kCtas = S::kCtas, kThreads = S::kThreads, kWarps = S::kWarps, kRegisters = S::kRegisters;
-  static constexpr int kGroups = Held::kGroups;
+  static constexpr int kGroups = Held::kGroups, kSlots = kClusterSlots / kCtas;
   static constexpr uint32_t kListLength = decode::kListLength<kCtas>;
   static constexpr uint32_t kCrowded = decode::kCrowded<kCtas>;
   static constexpr uint32_t kEager = kThreads / 8;
@@ -123,16 +124,9 @@ struct Decode {
   __device__ __forceinline__ int lane() const { return threadIdx.x & 31; }
   __device__ __forceinline__ int warp() const { return threadIdx.x >> 5; }
 
-  // The thread's slot. Neighbours take turns at the sets of a CTA, so that sorted rows are an even sample for each.
-  __device__ __forceinline__ uint32_t* slot() const {
-    constexpr int kOwnSets = kSets / kCtas;
-    return &shared.slots[lane() % kOwnSets][lane() / kOwnSets + 32 / kOwnSets * (warp() % kOwnSets)];
-  }
-
+  __device__ __forceinline__ uint32_t* slot() const { return &shared.slots[thread() % kSlots]; }
   __device__ __forceinline__ void clear_slots() {
-    if (warp() != 1) return;
-#pragma unroll
-    for (int set = 0; set < kSets / kCtas; set++) shared.slots[set][lane()] = 0;
+    if (thread() >= kThreads - kSlots) *slot() = 0;
   }
 
   // The groups from `g` on, as they arrive: their maxima, and the sum of all but the last against a reference that
@@ -140,12 +134,13 @@ struct Decode {
   template <int g>
   __device__ __forceinline__ void arrive(float (&maxima)[kGroups], float& reference, float& sum) const {
     if constexpr (g < kGroups) {
-      if constexpr (g >= Held::kRegisterGroups) {
-        wait_copy_groups<Held::kWindow - 1>();
-        held.ask_for(g + Held::kWindow);
-      }
+      if constexpr (g >= Held::kRegisterGroups) wait_copy_groups<Held::kWindow - 1>();
       const auto group = held.group(g);
       maxima[g] = max_of<D>(group.v);
+      if constexpr (kGroups > 1) {
+        asm volatile("" ::"f"(maxima[g]) : "memory");  // it is there before more is asked for
+        held.ask_for(g + Held::kWindow);
+      }
       if constexpr (g < kGroups - 1) {
         const float next = fmaxf(reference, fminf(maxima[g] * problem.scale.high, 2 * kCoarse));
         sum = sum * exp2_fast(reference - next) + Held::sum_against(group.v, problem.scale.high, next);
@@ -155,31 +150,54 @@ struct Decode {
     }
   }
 
-  // Warp w: the bound of the CTA's set w and the set's maximum, to all.
+  // Warp 0: the CTA's bound and maximum, to all.
   __device__ __forceinline__ void send_bound() {
-    const uint32_t rank = (problem.k + kSets - 1) / kSets, set = cta * (kSets / kCtas) + warp();
-    uint32_t slot = shared.slots[warp()][lane()];
-    const uint32_t highest = warp_max(slot);
-    uint32_t bound = highest;
-    if (rank <= 8) {  // strike out the largest rank - 1 times
+    const uint32_t need = (problem.k + kCtas - 1) / kCtas;
+    uint32_t bound, highest;
+    if constexpr (kSlots == 32) {
+      uint32_t slot = shared.slots[lane()];
+      bound = highest = warp_max(slot);
+      if (need <= 8) {  // strike out the largest need - 1 times
 #pragma unroll 1
-      for (uint32_t i = 1; i < rank; i++) {
-        const uint32_t holders = __ballot_sync(kFullWarp, slot == bound);
-        if (lane() == __ffs(holders) - 1) slot = 0;
-        bound = warp_max(slot);
-      }
-    } else {  // the smallest of those with fewer than `rank` above
-      uint32_t above = 0;
-      const uint4* const all = reinterpret_cast<const uint4*>(shared.slots[warp()]);
+        for (uint32_t i = 1; i < need; i++) {
+          const uint32_t holders = __ballot_sync(kFullWarp, slot == bound);
+          if (lane() == __ffs(holders) - 1) slot = 0;
+          bound = warp_max(slot);
+        }
+      } else {  // the smallest of those with fewer than `need` above
+        uint32_t above = 0;
+        const uint4* const all = reinterpret_cast<const uint4*>(shared.slots);
 #pragma unroll
-      for (int i = 0; i < 8; i++) {
-        const uint4 other = all[i];
-        above += (other.x > slot) + (other.y > slot) + (other.z > slot) + (other.w > slot);
+        for (int i = 0; i < 8; i++) {
+          const uint4 other = all[i];
+          above += (other.x > slot) + (other.y > slot) + (other.z > slot) + (other.w > slot);
+        }
+        bound = warp_min(above < need ? slot : 0xFFFFFFFFu);
       }
-      bound = warp_min(above < rank ? slot : 0xFFFFFFFFu);
+    } else {  // by bisection; an early end gives a lower bound
+      uint32_t slots[kSlots / 32], high = 0, low = 0xFFFFFFFFu;
+#pragma unroll
+      for (int i = 0; i < kSlots / 32; i++) {
+        slots[i] = shared.slots[i * 32 + lane()];
+        high = max(high, slots[i]);
+        low = min(low, slots[i]);
+      }
+      bound = warp_min(need <= 32 ? high : low);
+      highest = high = warp_max(high);
+#pragma unroll 1
+      for (int step = 0; step < kBisections && bound < high; step++) {
+        const uint32_t middle = bound + (high - bound + 1) / 2;
+        uint32_t reaching = 0;
+#pragma unroll
+        for (int i = 0; i < kSlots / 32; i++) reaching += slots[i] >= middle;
+        reaching = warp_sum(reaching);
+        if (reaching >= need) bound = middle;
+        if (reaching < need) high = middle - 1;
+        if (reaching == need) break;
+      }
     }
     if (lane() < kCtas) {
-      shared.bound_mailbox.send(lane(), &shared.bounds[set], static_cast<uint64_t>(bound) << 32 | highest);
+      shared.bound_mailbox.send(lane(), &shared.bounds[cta], static_cast<uint64_t>(bound) << 32 | highest);
     }
   }
 
@@ -360,14 +378,14 @@ struct Decode {
     shared.histogram[thread()] = 0;
     if (thread() == 0) {
       shared.length = 0;
-      if (!alone) shared.bound_mailbox.expect(kCtas * sizeof(uint64_t));
+      if (!alone) shared.bound_mailbox.expect(sizeof shared.bounds);
     }
     __syncthreads();
-    uint32_t need = alone ? problem.k : (problem.k + kCtas - 1) / kCtas, limit = alone ? kOwnBest : kEnough;
+    uint32_t need = alone ? problem.k : (problem.k + kCtas - 1) / kCtas, limit = alone ? kOwnBest : need + kSpare;
 #pragma unroll 1
     while (true) {
       uint64_t edge = select(need, limit);
-      if (limit == kEnough) {
+      if (!alone) {
         if (thread() < kCtas) shared.bound_mailbox.send(thread(), &shared.bounds[cta], edge);
         shared.bound_mailbox.wait(kParted ? 0 : 1);
         edge = shared.bounds[0];
@@ -375,9 +393,10 @@ struct Decode {
       }
       collect(edge);
       __syncthreads();
-      if (limit == kOwnBest || shared.length <= kListLength) return;
+      if (alone || shared.length <= kListLength) return;
       __syncthreads();  // the length is read
       if (thread() == 0) shared.length = 0;
+      alone = true;
       need = problem.k;
       limit = kOwnBest;
     }
@@ -436,7 +455,9 @@ struct Decode {
     }
     if (warp() == 0) {
       const float sum = warp_tree(lane() < kWarps ? shared.warp_sums[lane()] : 0);
-      if (lane() == 0) plan.records[at] = {length, highest, sum};
+      if (lane() == 0) {
+        reinterpret_cast<uint4&>(plan.records[at]) = make_uint4(length, highest, __float_as_uint(sum), 0);
+      }
     }
     __syncthreads();
     const uint32_t last = plan.parts * kCtas - 1;
@@ -459,6 +480,12 @@ struct Decode {
     return __any_sync(kFullWarp, shared.arrivals[lane() % kCtas] == last);
   }
 
+  // What other CTAs published is read past the first-level cache, which may hold what was there before.
+  __device__ __forceinline__ static PartRecord read(const PartRecord* record) {
+    const uint4 words = __ldcg(reinterpret_cast<const uint4*>(record));
+    return {words.x, words.y, __uint_as_float(words.z)};
+  }
+
   // What of a part's list this thread reads: places `first`, first + step, ... below `length`.
   struct Published {
     const Candidate* list;
@@ -472,7 +499,7 @@ struct Decode {
       for (uint32_t i = first; i < length;) {
         f(candidate);
         i += step;
-        if (i < length) candidate = list[i];
+        if (i < length) candidate = __ldcg(list + i);
       }
     }
   };
@@ -484,9 +511,9 @@ struct Decode {
     const uint64_t at = published_at(from);
     own.list = plan.lists + at * kListLength;
     own.first = lane() + warp() / plan.parts * 32;
-    if (own.first < kEager) own.eager = own.list[own.first];
-    own.length = plan.records[at].length;
-    if (own.first >= kEager && own.first < own.length) own.eager = own.list[own.first];
+    if (own.first < kEager) own.eager = __ldcg(own.list + own.first);
+    own.length = read(plan.records + at).length;
+    if (own.first >= kEager && own.first < own.length) own.eager = __ldcg(own.list + own.first);
     return own;
   }
   static_assert(kMostParts <= kWarps, "a warp for each part");
@@ -501,13 +528,13 @@ struct Decode {
     for (int i = 0; i < kRecords; i++) {
       const uint32_t at = lane() + i * 32;
       record[i] = {0, 0, 0};
-      if (at < plan.parts * kCtas) record[i] = records[at];
+      if (at < plan.parts * kCtas) record[i] = read(records + at);
     }
     uint32_t best = 0;
     own.each([&](Candidate c) { best = ::max(best, static_cast<uint32_t>(c >> 32)); });
     atomicMax(slot(), best);
     __syncthreads();
-    if (warp() < kSets / kCtas) send_bound();
+    if (warp() == 0) send_bound();
 
     uint32_t highest = 0;
 #pragma unroll
@@ -523,7 +550,7 @@ struct Decode {
     total = warp_tree(total);
 
     shared.bound_mailbox.wait(1);
-    uint32_t bound = warp_min(static_cast<uint32_t>(shared.bounds[lane() % kSets] >> 32));
+    uint32_t bound = warp_min(static_cast<uint32_t>(shared.bounds[lane() % kCtas] >> 32));
     if (bound <= kKeyNegativeInfinity) bound = 0;
     own.each([&](Candidate c) {
       if (static_cast<uint32_t>(c >> 32) >= bound) append(c);
@@ -591,13 +618,13 @@ struct Decode {
     const float scaled = logit_of_key(warp_max(key)) * scale.high;
     const float reference = fabsf(scaled) <= 2 * kCoarse ? scaled : 0.0f;
     __syncthreads();
-    if (warp() < kSets / kCtas) send_bound();
+    if (warp() == 0) send_bound();
     float sum = Held::sum_against(held.group(kGroups - 1).v, scale.high, reference);
     if (kGroups > 1 && early_sum != 0) sum += early_sum * exp2_fast(early_reference - reference);
     sum = warp_tree(sum);
 
     shared.bound_mailbox.wait(0);
-    const uint64_t sent = shared.bounds[lane() % kSets];
+    const uint64_t sent = shared.bounds[lane() % kCtas];
     const uint32_t bound = warp_min(static_cast<uint32_t>(sent >> 32));
     const uint32_t highest = warp_max(static_cast<uint32_t>(sent));
     const bool bounded = bound > kKeyNegativeInfinity;
@@ -741,10 +768,10 @@ Variant variant_for(uint32_t ctas, uint64_t bytes) {
     if (bytes <= 4 * kVector) return variant<D, Spread<4, 1024, 2, 2>, false>();
     if (bytes <= 8 * kVector) return variant<D, Spread<4, 1024, 4, 4>, false>();
   }
-  if (ctas == 2) {
+  if (ctas == 2 && !kParted) {
     constexpr uint64_t kVector = 2 * 1024 * kThread;
-    if (bytes <= 8 * kVector && !kParted) return variant<D, Spread<2, 1024, 2, 6>, false>();
-    if (bytes <= 16 * kVector) return variant<D, Spread<2, 1024, 4, 12>, kParted>();
+    if (bytes <= 8 * kVector) return variant<D, Spread<2, 1024, 2, 6>, false>();
+    if (bytes <= 16 * kVector) return variant<D, Spread<2, 1024, 4, 12>, false>();
   }
   return {};
 }
@@ -792,7 +819,7 @@ inline cudaError_t allow(const Variant& variant) {
 
 }  // namespace decode
 
-// How a row is spread: over `parts` clusters of `ctas` (16, 4 or 2; of several parts 16 or 2).
+// How a row is spread: over `parts` clusters of `ctas` (16, 4 or 2; of several parts 16).
 struct DecodeClusters {
   uint32_t ctas, parts;
 };
@@ -818,7 +845,7 @@ struct DecodeScratch {
     const uint64_t ctas = rows * clusters.parts * clusters.ctas;
     records = (rows * sizeof(uint32_t) + 15) / 16 * 16;
     lists = records + ctas * sizeof(decode::PartRecord);
-    bytes = lists + ctas * decode::kListLength<2> * sizeof(Candidate);
+    bytes = lists + ctas * decode::kListLength<16> * sizeof(Candidate);
   }
 };
 

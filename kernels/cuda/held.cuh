@@ -68,7 +68,8 @@ struct Held {
   static constexpr int kGroups = kVectors / kGroup;
   static constexpr int kLogits = kGroup * D::kPerVector;  // of a group and thread
   static constexpr int kRegisterGroups = kRegisters / kGroup;
-  static constexpr int kWindow = 3;  // groups in shared memory under way at once: enough bytes to keep memory busy
+  // Groups under way at once. Fewer leave memory idle; with more, threads wait to ask in place of working.
+  static constexpr int kWindow = 2;
   static_assert(kRegisters % kGroup == 0 && kShared % kGroup == 0, "whole groups");
   static_assert(kLogits <= 32, "a bit of a word for each logit of a group");
   // The vectors of a thread are kStride apart.
@@ -118,7 +119,7 @@ struct Held {
     return make_uint4(kMaskedWord<D>, kMaskedWord<D>, kMaskedWord<D>, kMaskedWord<D>);
   }
 
-  // Asks for the registers and the first kWindow groups of shared memory. What lies outside the part becomes -inf; no
+  // Asks for the first kWindow groups, or all that are in registers. What lies outside the part becomes -inf; no
   // byte outside the row is read.
   __device__ __forceinline__ void load() {
 #pragma unroll
@@ -128,7 +129,7 @@ struct Held {
     }
     if constexpr (kShared > 0) {
 #pragma unroll
-      for (int g = 0; g < kWindow; g++) ask_for(kRegisterGroups + g);
+      for (int g = kRegisterGroups; g < kWindow; g++) ask_for(g);
     }
     if (__builtin_expect(lead % D::kPerVector == 0 && end % D::kPerVector == 0, 1)) return;
 #pragma unroll
@@ -140,8 +141,9 @@ struct Held {
       if (is_partial(j)) store_shared(shared_vector(j), load_partial(first_index(j)));
     }
   }
-  // Asks for group g, if there is one, to come to shared memory. Partial vectors are there.
+  // Asks for group g, if there is one and it was not asked for, to come to shared memory. Partial vectors are there.
   __device__ __forceinline__ void ask_for(int g) const {
+    if (g < kRegisterGroups) return;
     if (g < kGroups) {
 #pragma unroll
       for (int i = 0; i < kGroup; i++) {
