@@ -21,7 +21,9 @@ __device__ __forceinline__ uint32_t cta_rank() {
 __device__ __forceinline__ void cluster_arrive_relaxed() {
   asm volatile("barrier.cluster.arrive.relaxed.aligned;" ::: "memory");
 }
-__device__ __forceinline__ void cluster_arrive() { asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory"); }
+__device__ __forceinline__ void cluster_arrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
 __device__ __forceinline__ void cluster_wait() { asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory"); }
 
 // Where the CTA of rank `cta` has what this one has at `shared`.
@@ -59,7 +61,8 @@ struct alignas(8) Mailbox {
   }
   // Announces that there is nothing more: the receiver sees all that this thread wrote or has seen.
   __device__ __forceinline__ void release(uint32_t cta) {
-    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(address_in(cta, this)) : "memory");
+    asm volatile("mbarrier.arrive.release.cluster.shared::cluster.b64 _, [%0];" ::"r"(address_in(cta, this))
+                 : "memory");
   }
   // `to` and the mailbox are named as this CTA has them; those of `cta` are meant.
   __device__ __forceinline__ void send(uint32_t cta, const uint64_t* to, uint64_t value) {

@@ -59,11 +59,11 @@ struct alignas(16) PartRecord {
 
 // How a long row is cut, and its scratch memory.
 struct PartPlan {
-  uint32_t parts;      // clusters a row
-  uint32_t vectors;    // of a part, from the row's first sector on
-  uint32_t* tickets;   // [rows], 0 before and after a launch
-  PartRecord* records; // [rows, parts, CTAs]
-  Candidate* lists;    // [rows, parts, CTAs, kListLength]; the first kEager of a list are written, however short it is
+  uint32_t parts;       // clusters a row
+  uint32_t vectors;     // of a part, from the row's first sector on
+  uint32_t* tickets;    // [rows], 0 before and after a launch
+  PartRecord* records;  // [rows, parts, CTAs]
+  Candidate* lists;     // [rows, parts, CTAs, kListLength]; the first kEager of a list are written, however short it is
 };
 
 // The groups of this CTA that have survivors; of those in registers, what they hold.
@@ -811,7 +811,8 @@ struct Launch {
 
 inline cudaError_t allow(const Variant& variant) {
   cudaError_t status = cudaSuccess;
-  if (variant.ctas > 8) status = cudaFuncSetAttribute(variant.kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  if (variant.ctas > 8)
+    status = cudaFuncSetAttribute(variant.kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
   if (status != cudaSuccess || variant.shared_bytes <= 48 * 1024) return status;
   return cudaFuncSetAttribute(variant.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
                               static_cast<int>(variant.shared_bytes));
@@ -829,11 +830,13 @@ template <class D>
 inline bool decode_fits(const Problem& problem, DecodeClusters clusters, size_t shared_bytes_a_block) {
   using namespace decode;
   const uint64_t extent = extent_of<D>(problem);
-  if (problem.k > decode::kMaxK || clusters.parts > kMostParts || problem.rows > 0x7FFFFFFFu / 16 / kMostParts) return false;
-  const Variant variant = clusters.parts == 1
-                              ? variant_for<D, false>(clusters.ctas, extent)
-                              : variant_for<D, true>(clusters.ctas, sizeof(uint4) * uint64_t{part_vectors(
-                                                                      extent, clusters.ctas, clusters.parts)});
+  if (problem.k > decode::kMaxK || clusters.parts > kMostParts || problem.rows > 0x7FFFFFFFu / 16 / kMostParts)
+    return false;
+  const Variant variant =
+      clusters.parts == 1
+          ? variant_for<D, false>(clusters.ctas, extent)
+          : variant_for<D, true>(clusters.ctas,
+                                 sizeof(uint4) * uint64_t{part_vectors(extent, clusters.ctas, clusters.parts)});
   return variant.kernel && variant.shared_bytes <= shared_bytes_a_block;
 }
 

@@ -33,6 +33,19 @@ __device__ __forceinline__ void store_shared(uint32_t address, const uint4& v) {
                : "memory");
 }
 
+template <class D>
+__device__ __forceinline__ float load_shared_logit(uint32_t address) {
+  if constexpr (sizeof(typename D::Storage) == 4) {
+    float logit;
+    asm volatile("ld.shared.f32 %0, [%1];" : "=f"(logit) : "r"(address) : "memory");
+    return logit;
+  } else {
+    uint16_t bits;
+    asm volatile("ld.shared.u16 %0, [%1];" : "=h"(bits) : "r"(address) : "memory");
+    return widen<D>(bits);
+  }
+}
+
 // values[i], by selects: registers have no address.
 template <int kCount>
 __device__ __forceinline__ uint32_t pick(const uint32_t (&values)[kCount], uint32_t i) {
@@ -63,7 +76,7 @@ struct Held {
   using Storage = typename D::Storage;
   static constexpr int kRegisters = S::kRegisters, kShared = S::kShared, kThreads = S::kThreads;
   static constexpr uint32_t kTurn = S::kTurn;
-  static constexpr int kVectors = kRegisters + kShared;  // a thread
+  static constexpr int kVectors = kRegisters + kShared;        // a thread
   static constexpr int kGroup = kShared > 0 ? 2 : kRegisters;  // vectors that are worked on at once
   static constexpr int kGroups = kVectors / kGroup;
   static constexpr int kLogits = kGroup * D::kPerVector;  // of a group and thread

@@ -20,15 +20,29 @@ constexpr uint32_t kMostParts = 16;     // merging costs the more, the more part
 constexpr uint32_t kPartLogits = 8192;  // a part of fewer logits costs more in merging than it saves
 constexpr uint32_t kLeastGroups = 2048; // of a part, that a buffer must leave place for
 
-bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& device) {
+// How many clusters of the decode kernel surely run at once: of 16 blocks, one or two to a group of 16 to 18
+// multiprocessors; of 4 and 2 blocks, as many as fill five sixths of the multiprocessors, and all.
+DecodeClusters decode_clusters_of(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime) {
+  if (regime == Regime::decode_parts) {
+    const uint64_t bytes = uint64_t{p.vocab} * bytes_per_element(dtype), whole = 512 * 1024;
+    const uint64_t at_least = bytes / whole + 1, alone = (bytes + whole / 2 - 1) / (whole / 2);
+    const uint64_t at_once = device.multiprocessors / 16 / p.rows;
+    return {16, static_cast<uint32_t>(std::max({uint64_t{2}, at_least, std::min(alone, at_once)}))};
+  }
+  if (p.rows <= kDecodeRows) return {16, 1};
+  return {p.rows * uint64_t{4} <= device.multiprocessors * 5 / 6 ? 4u : 2u, 1};
+}
+
+bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime) {
   if (!device.decode_clusters) return false;
+  const DecodeClusters clusters = decode_clusters_of(p, dtype, device, regime);
   switch (dtype) {
     case DType::f32:
-      return decode_fits<F32>(p, device.major);
+      return decode_fits<F32>(p, clusters, device.shared_bytes);
     case DType::f16:
-      return decode_fits<F16>(p, device.major);
+      return decode_fits<F16>(p, clusters, device.shared_bytes);
     case DType::bf16:
-      return decode_fits<BF16>(p, device.major);
+      return decode_fits<BF16>(p, clusters, device.shared_bytes);
   }
   return false;
 }
@@ -38,8 +52,11 @@ bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& devic
 //   regime       what runs                                   picked when
 //   gating       eight lanes a row, tiles in shared memory   vocab <= 256, k <= 8
 //   small        a warp a row, the row in registers          vocab <= 1024, k <= 32
-//   decode       a cluster of 16 blocks a row, in registers  at most 12 rows; vocab to 262144, k <= 256; sm_90 and
-//                                                            later, where such clusters run
+//   decode       a cluster of 16, 4 or 2 blocks a row, which at most 12 rows, or half a row a multiprocessor and vocab
+//                they hold on the chip                       from 16384; a row to 512 KiB (1 MiB in f32 to 12 rows), k <=
+//                                                            256; sm_90 and later, where such clusters run
+//   decode-parts several such clusters of 16 a row, one      longer rows, as long as at most 12 clusters are needed
+//                merge
 //   cluster      a cluster of blocks of 256 a row            at most one row a multiprocessor and a few more; vocab from
 //                                                            16384; sm_90 and later
 //   split        several blocks of 256 a row, one merge      fewer than half a row a multiprocessor; vocab from 16384
@@ -48,7 +65,13 @@ bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& devic
 Regime pick(const Problem& p, DType dtype, const DeviceProperties& device, bool wide_fits) {
   if (gating_fits(p.vocab, p.k)) return Regime::gating;
   if (p.vocab <= kSmallVocab && p.k <= kSmallK) return Regime::small;
-  if (p.rows <= kDecodeRows && decode_can_run(p, dtype, device)) return Regime::decode;
+  if (p.rows <= kDecodeRows || (p.rows <= device.multiprocessors / 2 && p.vocab >= 2 * kPartLogits)) {
+    if (decode_can_run(p, dtype, device, Regime::decode)) return Regime::decode;
+  }
+  if (p.rows * decode_clusters_of(p, dtype, device, Regime::decode_parts).parts <= kDecodeRows &&
+      decode_can_run(p, dtype, device, Regime::decode_parts)) {
+    return Regime::decode_parts;
+  }
   if (p.vocab >= 2 * kPartLogits) {
     if (device.major >= 9 && p.rows <= device.multiprocessors * 5 / 4) return Regime::cluster;
     if (p.rows < device.multiprocessors / 2) return Regime::split;
@@ -57,7 +80,7 @@ Regime pick(const Problem& p, DType dtype, const DeviceProperties& device, bool 
   return wide && wide_fits ? Regime::stream_wide : Regime::stream;
 }
 
-const char* const kNames[kRegimes] = {"gating", "small", "decode", "cluster", "split", "stream", "stream-wide"};
+const char* const kNames[kRegimes] = {"gating", "small", "decode", "decode-parts", "cluster", "split", "stream", "stream-wide"};
 
 bool is_split(Regime regime) { return regime == Regime::split || regime == Regime::cluster; }
 
@@ -134,6 +157,11 @@ uint32_t parts_of(const Problem& p, DType dtype, const DeviceProperties& device,
 }
 
 Plan make_plan(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime) {
+  if (regime == Regime::decode_parts) {
+    const DecodeClusters clusters = decode_clusters_of(p, dtype, device, regime);
+    const DecodeScratch scratch(p.rows, clusters);
+    return {regime, clusters.parts, scratch.bytes, scratch.records};
+  }
   const uint32_t parts = parts_of(p, dtype, device, regime);
   if (regime != Regime::split) return {regime, parts, 0, 0};
   const ScratchLayout scratch(p.rows, parts, p.k);
@@ -222,7 +250,9 @@ cudaError_t launch_typed(const Problem& p, DType dtype, const DeviceProperties& 
                          cudaStream_t stream) {
   if (plan.regime == Regime::gating) return launch_gating<D>(p, stream);
   if (plan.regime == Regime::small) return launch_small<D>(p, stream);
-  if (plan.regime == Regime::decode) return launch_decode<D>(p, stream);
+  if (plan.regime == Regime::decode || plan.regime == Regime::decode_parts) {
+    return launch_decode<D>(p, decode_clusters_of(p, dtype, device, plan.regime), scratch, stream);
+  }
   return plan.regime == Regime::stream_wide ? launch_stream<D, kWide>(p, dtype, device, plan, scratch, stream)
                               : launch_stream<D, kNarrow>(p, dtype, device, plan, scratch, stream);
 }
@@ -246,7 +276,7 @@ cudaError_t query_device(int device, DeviceProperties* properties) {
   Problem row{};
   row.rows = row.k = 1;
   row.vocab = row.row_stride = 131000;
-  if (status == cudaSuccess) properties->decode_clusters = properties->major >= 9 && decode_rows_at_once<F32>(row) > 0;
+  if (status == cudaSuccess) properties->decode_clusters = properties->major >= 9 && decode_rows_at_once<F32>(row, 16) > 0;
   return status;
 }
 
@@ -271,8 +301,8 @@ bool plan_forced(const Problem& p, DType dtype, const DeviceProperties& device, 
     if (!gating_fits(p.vocab, p.k)) return false;
   } else if (regime == Regime::small) {
     if (p.vocab > kSmallVocab || p.k > kSmallK) return false;
-  } else if (regime == Regime::decode) {
-    if (!decode_can_run(p, dtype, device)) return false;
+  } else if (regime == Regime::decode || regime == Regime::decode_parts) {
+    if (!decode_can_run(p, dtype, device, regime)) return false;
   } else {
     if (is_split(regime) && (p.vocab < 2 * logits_a_tile(dtype) || p.rows > kMaxRows / 2)) return false;
     if (!stream_fits(p, dtype, device, parts_of(p, dtype, device, regime), regime == Regime::stream_wide)) {
