@@ -2,26 +2,28 @@
 //
 // Such rows are bound by instructions rather than by memory, so everything here saves those. A warp takes 32 rows, four
 // at a time with 8 lanes each, or 16 where tiles of 32 would leave room for too few warps. Nothing is shared between
-// warps, and there is no barrier.
+// warps, and there is no barrier of a block.
 //
-// 1. Tile. The rows are copied to shared memory asynchronously, and padded with -inf to a power of two. A lane copies
-//    what it will read first, so that it waits only for itself.
+// 1. Tile. The rows are copied to shared memory asynchronously, and padded with -inf to a power of two.
 // 2. Groups. Four neighbouring logits are a group. The K best logits of a row lie in the K groups with the largest
 //    maxima (ties: the lower group), because each of those has a logit that comes before everything in the groups left
 //    out. So only group maxima are sorted, a quarter of the row.
 // 3. Keys. A maximum and its place fit one signed 32-bit key, so a step of a sorting network is one min and one max.
 //    16-bit logits: their order in the upper half, the inverted index below. Exact. f32: the bits of (row maximum -
 //    logit), whose low bits give way to the index, all inverted. Narrow rows keep their precision that way, since the
-//    difference is small; what the missing bits can hide is found in step 6.
-// 4. Leaves. Each lane sorts the keys of its groups of a row, and sums exp2(x * scale - max * scale).
-// 5. Merges that transpose. Lanes that differ in one bit exchange lists: one keeps the first row and sends the second,
-//    the other the reverse, and each merges what it kept with what it got. No lane works twice, and after three such
-//    steps every lane owns one row of the 32: its 8 best groups and its sum. The lists double until they are 8 long.
-//    (Of 16 rows each is owned by two lanes, which merge once more, both ways, and share step 6.)
+//    difference is small; what the missing bits can hide is found in step 7.
+// 4. Reductions that transpose. 8 lanes have a part each of 8 rows, and in the end each lane shall own one row whole.
+//    Lane l has the rows in the order l, l ^ 1, l ^ 2, ...: then the half that a lane keeps is always the first, and what
+//    it receives from lane l ^ 4 (then 2, then 1) is about the same rows, with nothing to choose. No lane works twice.
+//    (Of 16 rows each is owned by two lanes, which merge once more, both ways, and share the rest of the work.)
+// 5. Three things are reduced so. f32: the maxima, which the keys need. The lists of group keys: each lane sorts those of
+//    its part, merges double the lists until they are 8 long. The sums of exp2(x * scale - max * scale), last, when the
+//    maximum is known.
 // 6. Finish. A lane reads the K best groups of its row again, sorts their logits in the same way, and writes K results.
-//    With f32 keys, winners are put in their exact order; where the best key left out is like that of the last winner,
+//    The i-th best group comes after i maxima, so of the last two groups only two logits can win.
+// 7. With f32 keys, winners are put in their exact order; where the best key left out is like that of the last winner,
 //    the warp looks at the row once more: if all logits with that key are equal, the index has decided rightly.
-// 7. What is left is selected exactly, a warp a row: a tie that step 6 could not settle; and, with their sum, rows with
+// 8. What is left is selected exactly, a warp a row: a tie that step 7 could not settle; and, with their sum, rows with
 //    NaN, +inf or nothing but -inf, and rows whose scaled logits are too large for a float reference.
 //
 // The sum is a tree of chains of at most 8 floats. Deterministic, and a row's bits do not depend on its neighbours.
@@ -41,6 +43,7 @@ constexpr uint32_t kGatingMaxK = 8;
 
 constexpr int kGroup = 4;  // logits
 constexpr int kLanesPerRow = 8;
+constexpr float kGatingNear = -32.0f;          // above it, an exponent's difference of logits may be rounded
 constexpr float kGatingCoarse = 134217728.0f;  // 2^27: below it, a float reference is off by at most 4 powers of two
 
 // 1 / temperature as a sum of two floats.
@@ -276,12 +279,11 @@ __device__ __noinline__ void irregular_row(const Problem& problem, const typenam
   if (warp_row.lane == 0) problem.log_sum_exp[row] = log_sum_exp(max, sum, problem.scale);
 }
 
-// A sorted list of group keys of a row, the best key that fell out of it, and a sum of exps.
+// A sorted list of keys of a row, and the best key that fell out of it.
 template <int kCount>
-struct GroupList {
+struct KeyList {
   int key[kCount];
   int dropped;
-  float sum;
 };
 
 // kVocab: `vocab` rounded up to 64, 128 or 256. kRows: how many rows a lane sees before the merges: 8, or 4 where tiles
@@ -294,161 +296,200 @@ struct Gating {
   static constexpr int kVectors = kVocab / (kLanesPerRow * D::kPerVector);  // a lane and row
   static constexpr int kGroups = kVocab / (kLanesPerRow * kGroup);          // likewise
   static constexpr uint32_t kIndexMask = kVocab - 1;
-  static constexpr uint32_t kRowStride = kVocab + D::kPerVector;  // of the tile: spreads a column over the banks
+  static constexpr uint32_t kRowBytes = kVocab * sizeof(Storage);
   static constexpr uint32_t kTileRows = kRows * 32 / kLanesPerRow;
-  static constexpr bool kShared = kRows == 4;  // two lanes own a row, one keeps its probs, the other its indices
-  static constexpr int kWaits = kRows / 2;     // a lane waits for two rows at a time
-  __host__ __device__ static constexpr int at_most_8(int count) { return count < 8 ? count : 8; }
+  static constexpr bool kShared = kRows == 4;    // two lanes own a row
+  static constexpr int kKept = kShared ? 4 : 8;  // results of it that a lane writes
 
   const Problem& problem;
   const GatingPlan& plan;
-  Storage* const tile;  // [kTileRows][kRowStride]
+  Storage* const tiles;  // of the block: [warps][kTileRows][kVocab]
   const int lane = threadIdx.x & 31;
   const int sub = lane & (kLanesPerRow - 1);
   const int first_seen = lane / kLanesPerRow * kRows;  // of the rows of the tile, by this lane
   const int owned = first_seen + sub % kRows;          // the row of the tile that this lane owns in the end
-  float own_max = 0;                                   // of that row
+  const uint32_t tile_at = threadIdx.x / 32 * kTileRows * kRowBytes;        // in bytes, like the next
+  const uint32_t home = tile_at + owned * kRowBytes + sub * sizeof(uint4);  // the lane's first vector of its own row
+  float row_max = 0;                                                        // of the row that it owns
 
-  __device__ __forceinline__ uint4* vector_at(int row, int vector) const {
-    return reinterpret_cast<uint4*>(tile + row * kRowStride) + vector * kLanesPerRow + sub;
+  __device__ __forceinline__ char* bytes_at(uint32_t offset) const { return reinterpret_cast<char*>(tiles) + offset; }
+  __device__ __forceinline__ const Storage* row_at(int row) const {
+    return reinterpret_cast<const Storage*>(bytes_at(tile_at + row * kRowBytes));
   }
 
-  // Rows past the end repeat the last one.
+  // Slot s of a lane is the row owned ^ s. The rows are a power of two apart and the vectors of a row cover the banks,
+  // so this is one exclusive or, and free of conflicts.
+  __device__ __forceinline__ uint4 vector_of(int slot, int vector) const {
+    return reinterpret_cast<const uint4*>(bytes_at(home ^ (slot * kRowBytes)))[vector * kLanesPerRow];
+  }
+
+  // The vectors of the tile that lie past the end of their row.
+  __device__ __forceinline__ void pad_rows() const {
+    const uint32_t word = kFloat ? 0xFF800000u : pack<D>(-infinity(), -infinity());
+    const uint32_t vectors = problem.vocab / D::kPerVector;
+#pragma unroll 1
+    for (uint32_t i = lane; i < kTileRows * kVocab / D::kPerVector; i += 32) {
+      if (i % (kVocab / D::kPerVector) >= vectors) {
+        reinterpret_cast<uint4*>(bytes_at(tile_at))[i] = make_uint4(word, word, word, word);
+      }
+    }
+  }
+
+  // Rows past the end are left as they are; nobody reads what comes of them.
   __device__ __forceinline__ void fill_tile(uint64_t first_row) const {
     const Storage* const first = static_cast<const Storage*>(problem.logits) + first_row * problem.row_stride;
-    const uint32_t last = static_cast<uint32_t>(::min(problem.rows - first_row, static_cast<uint64_t>(kTileRows))) - 1;
+    const uint64_t left = problem.rows - first_row;
+    const int rows = left < kTileRows ? static_cast<int>(left) : kTileRows;
     if (plan.vectors) {
+      if (problem.vocab < kVocab) pad_rows();
+      const int mine = rows - first_seen;
+      const uint4* row = reinterpret_cast<const uint4*>(first + first_seen * problem.row_stride) + sub;
+      const uint64_t stride = problem.row_stride / D::kPerVector;
+      const uint32_t to = shared_address(bytes_at(tile_at + first_seen * kRowBytes + sub * sizeof(uint4)));
+      bool inside[kVectors];
 #pragma unroll
-      for (int r = 0; r < kRows; r++) {
-        const Storage* const row = first + ::min(static_cast<uint32_t>(first_seen + r), last) * problem.row_stride;
-        const uint4* const from = reinterpret_cast<const uint4*>(row) + sub;
+      for (int j = 0; j < kVectors; j++) inside[j] = (j * kLanesPerRow + sub) * D::kPerVector < problem.vocab;
+#pragma unroll
+      for (int r = 0; r < kRows; r++, row += stride) {
+        if (r >= mine) break;
 #pragma unroll
         for (int j = 0; j < kVectors; j++) {
-          if (problem.vocab == kVocab || (j * kLanesPerRow + sub) * D::kPerVector < problem.vocab) {
-            copy_async(shared_address(vector_at(first_seen + r, j)), from + j * kLanesPerRow);
-          } else {
-            const uint32_t word = kFloat ? 0xFF800000u : pack<D>(-infinity(), -infinity());
-            *vector_at(first_seen + r, j) = make_uint4(word, word, word, word);
-          }
+          if (inside[j]) copy_async(to + r * kRowBytes + j * kLanesPerRow * sizeof(uint4), row + j * kLanesPerRow);
         }
-        if (r % 2) close_copy_group();
       }
+      close_copy_group();
+      wait_copy_groups<0>();
     } else {
 #pragma unroll 4
-      for (uint32_t r = 0; r < kTileRows; r++) {
-        const Storage* const row = first + ::min(r, last) * problem.row_stride;
+      for (int r = 0; r < rows; r++) {
+        const Storage* const row = first + r * problem.row_stride;
+        Storage* const to = reinterpret_cast<Storage*>(bytes_at(tile_at + r * kRowBytes));
 #pragma unroll
         for (uint32_t j = 0; j < kVocab / 32; j++) {
           const uint32_t i = j * 32 + lane;
-          tile[r * kRowStride + i] = i < problem.vocab ? __ldg(row + i) : narrow<D>(-infinity());
+          to[i] = i < problem.vocab ? __ldg(row + i) : narrow<D>(-infinity());
         }
       }
-      __syncwarp();
     }
+    __syncwarp();
   }
 
-  // This lane's part of one row: the sorted keys of its groups, and its sum.
-  template <int kRow>
-  __device__ __forceinline__ GroupList<kGroups> leaf() {
-    uint4 v[kVectors];
+  // What the lane that differs in `bit` has.
+  static __device__ __forceinline__ float received(float mine, int bit) {
+    return bit ? __shfl_xor_sync(kFullWarp, mine, bit) : mine;
+  }
+  template <int kCount>
+  static __device__ __forceinline__ KeyList<kCount> received(const KeyList<kCount>& mine, int bit) {
+    KeyList<kCount> list;
 #pragma unroll
-    for (int j = 0; j < kVectors; j++) v[j] = *vector_at(first_seen + kRow, j);
-    GroupList<kGroups> list;
-    float max;
-    if constexpr (kFloat) {
-      float highest[kGroups];
-#pragma unroll
-      for (int g = 0; g < kGroups; g++) {
-        highest[g] =
-            fmaxf(fmaxf(element<D>(v[g], 0), element<D>(v[g], 1)), fmaxf(element<D>(v[g], 2), element<D>(v[g], 3)));
-        max = g ? fmaxf(max, highest[g]) : highest[g];
-      }
-#pragma unroll
-      for (int step = 1; step < kLanesPerRow; step *= 2) max = fmaxf(max, __shfl_xor_sync(kFullWarp, max, step));
-#pragma unroll
-      for (int g = 0; g < kGroups; g++) {
-        list.key[g] = float_key<kIndexMask>(highest[g], max, (g * kLanesPerRow + sub) * kGroup);
-      }
-    } else {
-      uint32_t pair;
-#pragma unroll
-      for (int g = 0; g < kGroups; g++) {
-        const uint32_t highest = pair_max<D>(word_of(v[g / 2], g % 2 * 2), word_of(v[g / 2], g % 2 * 2 + 1));
-        pair = g ? pair_max<D>(pair, highest) : highest;
-        const uint32_t ordered = order_pair<D>(highest);
-        const uint32_t inverted = ~((g / 2 * kLanesPerRow + sub) * 8u + g % 2 * kGroup) & kIndexMask;
-        list.key[g] = ::max(low_key(ordered, inverted), high_key(ordered, inverted));
-      }
-#pragma unroll
-      for (int step = 1; step < kLanesPerRow; step *= 2)
-        pair = pair_max<D>(pair, __shfl_xor_sync(kFullWarp, pair, step));
-      max = fmaxf(half_of<D>(pair, 0), half_of<D>(pair, 1));
-    }
-    if (sub % kRows == kRow) own_max = max;
-    sort_keys(list.key);
-    list.dropped = INT_MIN;
-
-    const float scale = problem.scale.high, reference = max * scale;
-    float chain[4] = {0, 0, 0, 0};
-#pragma unroll
-    for (int i = 0; i < kVectors * D::kPerVector; i++) {
-      chain[i % 4] += exp2_fast(fmaf(element<D>(v[i / D::kPerVector], i % D::kPerVector), scale, -reference));
-    }
-    list.sum = (chain[0] + chain[1]) + (chain[2] + chain[3]);
+    for (int i = 0; i < kCount; i++) list.key[i] = __shfl_xor_sync(kFullWarp, mine.key[i], bit);
+    list.dropped = kFloat && kCount == 8 ? __shfl_xor_sync(kFullWarp, mine.dropped, bit) : INT_MIN;
     return list;
   }
 
-  // Lanes that differ in kBit have parts of both rows. The one without it goes on with the first, the other with the
-  // second.
-  template <int kBit, int kCount>
-  __device__ __forceinline__ GroupList<at_most_8(2 * kCount)> exchange(const GroupList<kCount>& first,
-                                                                       const GroupList<kCount>& second) const {
-    const bool other_way = lane & kBit;
-    auto kept = [&](auto a, auto b) { return other_way ? b : a; };
-    auto got = [&](auto a, auto b) { return __shfl_xor_sync(kFullWarp, other_way ? a : b, kBit); };
-    GroupList<at_most_8(2 * kCount)> merged;
-    merged.sum = kept(first.sum, second.sum) + got(first.sum, second.sum);
-    merged.dropped = INT_MIN;
+  // `leaf(slot)` is this lane's part of a row; the result is `merge` over all lanes' parts of the row that it owns. A
+  // lane keeps its first half of the slots and sends the second half to the lane whose first half has the same rows.
+  template <int kSlot = 0, int kSlots = kRows, class Leaf, class Merge>
+  static __device__ __forceinline__ auto reduce(const Leaf& leaf, const Merge& merge) {
+    if constexpr (kSlots == 1) {
+      return leaf(kSlot);
+    } else {
+      constexpr int kHalf = kSlots / 2;
+      const auto kept = reduce<kSlot, kHalf>(leaf, merge);
+      const auto all = merge(kept, received(reduce<kSlot + kHalf, kHalf>(leaf, merge), kHalf));
+      if constexpr (kShared && kSlots == kRows) {
+        return merge(all, received(all, kRows));
+      } else {
+        return all;
+      }
+    }
+  }
+
+  template <int kCount>
+  static __device__ __forceinline__ auto merge_lists(const KeyList<kCount>& a, const KeyList<kCount>& b) {
     if constexpr (kCount < 8) {
+      KeyList<2 * kCount> merged;
 #pragma unroll
       for (int i = 0; i < kCount; i++) {
-        merged.key[i] = kept(first.key[i], second.key[i]);
-        merged.key[2 * kCount - 1 - i] = got(first.key[i], second.key[i]);
+        merged.key[i] = a.key[i];
+        merged.key[2 * kCount - 1 - i] = b.key[i];
       }
+      merged.dropped = INT_MIN;
       sort_bitonic(merged.key);
+      return merged;
     } else {
-      int other[8];
+      KeyList<8> merged = a;
+      if (kFloat) merged.dropped = max(a.dropped, b.dropped);
+      merge_best<kFloat>(merged.key, b.key, merged.dropped);
+      return merged;
+    }
+  }
+
+  // The best groups of the row that the lane owns, and its maximum.
+  __device__ __forceinline__ KeyList<8> best_groups() {
+    const auto merge = [](const auto& a, const auto& b) { return merge_lists(a, b); };
+    if constexpr (kFloat) {
+      float highest[kRows][kGroups];
+      const auto lane_max = [&](int slot) {
+        float largest;
 #pragma unroll
-      for (int i = 0; i < 8; i++) {
-        merged.key[i] = kept(first.key[i], second.key[i]);
-        other[i] = got(first.key[i], second.key[i]);
+        for (int g = 0; g < kGroups; g++) {
+          const uint4 v = vector_of(slot, g);
+          highest[slot][g] =
+              fmaxf(fmaxf(element<D>(v, 0), element<D>(v, 1)), fmaxf(element<D>(v, 2), element<D>(v, 3)));
+          largest = g ? fmaxf(largest, highest[slot][g]) : highest[slot][g];
+        }
+        return largest;
+      };
+      row_max = reduce(lane_max, [](float a, float b) { return fmaxf(a, b); });
+      const auto leaf = [&](int slot) {
+        const float its_max = received(row_max, slot);
+        KeyList<kGroups> list;
+#pragma unroll
+        for (int g = 0; g < kGroups; g++) {
+          list.key[g] = float_key<kIndexMask>(highest[slot][g], its_max, (g * kLanesPerRow + sub) * kGroup);
+        }
+        list.dropped = INT_MIN;
+        sort_keys(list.key);
+        return list;
+      };
+      return reduce(leaf, merge);
+    } else {
+      const auto leaf = [&](int slot) {
+        KeyList<kGroups> list;
+#pragma unroll
+        for (int g = 0; g < kGroups; g++) {
+          const uint4 v = vector_of(slot, g / 2);
+          const uint32_t ordered = order_pair<D>(pair_max<D>(word_of(v, g % 2 * 2), word_of(v, g % 2 * 2 + 1)));
+          const uint32_t inverted = ~((g / 2 * kLanesPerRow + sub) * 8u + g % 2 * kGroup) & kIndexMask;
+          list.key[g] = max(low_key(ordered, inverted), high_key(ordered, inverted));
+        }
+        list.dropped = INT_MIN;
+        sort_keys(list.key);
+        return list;
+      };
+      const KeyList<8> groups = reduce(leaf, merge);
+      row_max = logit_of_short_key<D>(groups.key[0]);
+      return groups;
+    }
+  }
+
+  // The sum of exp2(x * scale - reference) over the row that the lane owns.
+  __device__ __forceinline__ float sum_exps(float reference) const {
+    __syncwarp();  // so that the tile is read again, and not kept in registers
+    const float scale = problem.scale.high;
+    const auto leaf = [&](int slot) {
+      const float row_reference = received(reference, slot);
+      float chain[4];
+#pragma unroll
+      for (int i = 0; i < kVectors * D::kPerVector; i++) {
+        const float x = element<D>(vector_of(slot, i / D::kPerVector), i % D::kPerVector);
+        const float term = exp2_fast(fmaf(x, scale, -row_reference));
+        chain[i % 4] = i < 4 ? term : chain[i % 4] + term;
       }
-      if (kFloat) merged.dropped = max(kept(first.dropped, second.dropped), got(first.dropped, second.dropped));
-      merge_best<kFloat>(merged.key, other, merged.dropped);
-    }
-    return merged;
-  }
-
-  // The rows [kRow, kRow + kCount) that the lane sees.
-  template <int kRow, int kCount>
-  __device__ __forceinline__ GroupList<at_most_8(kGroups* kCount)> reduce() {
-    if constexpr (kCount == 1) {
-      if constexpr (kRow % 2 == 0) wait_copy_groups<kWaits - 1 - kRow / 2>();
-      return leaf<kRow>();
-    } else {
-      const auto first = reduce<kRow, kCount / 2>();
-      const auto second = reduce<kRow + kCount / 2, kCount / 2>();
-      return exchange<kCount / 2>(first, second);
-    }
-  }
-
-  // Two lanes own the row, with a list each of half of it: both get the list of all.
-  __device__ __forceinline__ void share(int (&best)[8], int& dropped) const {
-    int other[8];
-#pragma unroll
-    for (int i = 0; i < 8; i++) other[i] = __shfl_xor_sync(kFullWarp, best[i], kRows);
-    if (kFloat) dropped = max(dropped, __shfl_xor_sync(kFullWarp, dropped, kRows));
-    merge_best<kFloat>(best, other, dropped);
+      return (chain[0] + chain[1]) + (chain[2] + chain[3]);
+    };
+    return reduce(leaf, [](float a, float b) { return a + b; });
   }
 
   // The keys of the four logits of a group, from the key of the group.
@@ -457,7 +498,7 @@ struct Gating {
     if constexpr (kFloat) {
 #pragma unroll
       for (int i = 0; i < 4; i++)
-        key[i] = float_key<kIndexMask>(element<D>(stored, i), own_max, (inverted ^ kIndexMask) + i);
+        key[i] = float_key<kIndexMask>(element<D>(stored, i), row_max, (inverted ^ kIndexMask) + i);
     } else {
       const uint32_t first = order_pair<D>(stored.x), second = order_pair<D>(stored.y);
       key[0] = low_key(first, inverted);
@@ -467,10 +508,29 @@ struct Gating {
     }
   }
 
-  // The 8 best logits of the best groups, for the first k at least. Lanes that share a row open every other group.
-  __device__ __forceinline__ void open_groups(const Storage* row, GroupList<8>& groups, int (&best)[8]) const {
-    constexpr int kOpened = kShared ? 4 : 8, kStep = 8 / kOpened;
+  // The two keys of a pair of groups that can still win where all but two of the winners are maxima of better groups:
+  // the best two of the first group, and the best of the second.
+  __device__ __forceinline__ void best_two(const int (&key)[8], int& first, int& second, int& dropped) const {
+    const int a = max(key[0], key[1]), b = min(key[0], key[1]), c = max(key[2], key[3]), d = min(key[2], key[3]);
+    const int e = max(key[4], key[5]), f = max(key[6], key[7]);
+    const int next = max(min(a, c), max(b, d)), other = max(e, f);
+    first = max(a, c);
+    second = max(next, other);
+    if (kFloat) {
+      const int lost = max(min(e, f), max(min(key[4], key[5]), min(key[6], key[7])));
+      const int third = max(min(min(a, c), max(b, d)), min(b, d));
+      dropped = max(max(dropped, min(next, other)), max(lost, third));
+    }
+  }
+
+  // The best logits of the best groups, the first kBest at least. Lanes that share a row open every other group each.
+  template <int kBest>
+  __device__ __forceinline__ KeyList<8> open_groups(const KeyList<8>& groups) const {
+    constexpr int kStep = kShared ? 2 : 1, kOpened = kBest / kStep;
+    const Storage* const row = row_at(owned);
     const bool odd = kShared && sub >= kRows;
+    KeyList<8> best;
+    best.dropped = groups.dropped;
     int group[kOpened];
     uint4 stored[kOpened];
 #pragma unroll
@@ -490,30 +550,40 @@ struct Gating {
       int key[8];
       open_group(stored[i], group[i], key);
       open_group(stored[i + 1], group[i + 1], key + 4);
+      if (!kShared && i && i + 2 == kBest) {
+        int first, second;
+        best_two(key, first, second, best.dropped);
+        if (kFloat) best.dropped = max(best.dropped, max(min(best.key[i], second), min(best.key[i + 1], first)));
+        best.key[i] = max(best.key[i], second);
+        best.key[i + 1] = max(best.key[i + 1], first);
+        sort_two(best.key[i], best.key[i + 1]);
+        continue;
+      }
       sort_keys(key);
       if (i == 0) {
 #pragma unroll
-        for (int j = 0; j < 8; j++) best[j] = key[j];
+        for (int j = 0; j < 8; j++) best.key[j] = key[j];
       } else {
-        merge_best<kFloat>(best, key, groups.dropped);
+        merge_best<kFloat>(best.key, key, best.dropped);
       }
     }
-    if constexpr (kShared) share(best, groups.dropped);
+    if constexpr (kShared) best = merge_lists(best, received(best, kRows));
+    return best;
   }
 
   // f32: true where the last winner and the best key left out are alike but for their index, and that may hide a
   // difference. Not where all logits alike are -inf, or all equal to the maximum.
-  __device__ __forceinline__ bool looks_tied(const GroupList<8>& groups, const int (&best)[8], int& last) const {
-    int next = groups.dropped;
+  __device__ __forceinline__ bool looks_tied(const KeyList<8>& groups, const KeyList<8>& best, int& last) const {
+    int next = best.dropped;
 #pragma unroll
     for (uint32_t i = 0; i < 8; i++) {
       const bool wins = i < problem.k;
-      last = wins ? best[i] : last;
-      next = max(next, wins ? INT_MIN : max(best[i], groups.key[i]));
+      last = wins ? best.key[i] : last;
+      next = max(next, wins ? INT_MIN : max(best.key[i], groups.key[i]));
     }
     if ((last ^ next) & ~kIndexMask) return false;
     const uint32_t difference = ~last & ~kIndexMask;
-    const float size = fabsf(own_max);
+    const float size = fabsf(row_max);
     return !(size < 1e30f && ((difference == 0 && size > 1e-30f) || difference == (0x7F800000u & ~kIndexMask)));
   }
 
@@ -541,75 +611,95 @@ struct Gating {
     }
   }
 
+  // probability() without the rounding error of the difference, which is below 2^-24 of an exponent that is small here.
+  __device__ __forceinline__ float near_probability(float logit, float inverse_sum) const {
+    const Scale& scale = problem.scale;
+    const float difference = logit - row_max, exponent = difference * scale.high;
+    const float rest = fmaf(difference, scale.low, fmaf(difference, scale.high, -exponent));
+    const float rounded = exp2_fast(exponent) * inverse_sum;
+    return fmaf(rounded, rest * 0.69314718f, rounded);
+  }
+
+  // Writes `value` to the entries of a row of results from `from` on, where there are so many.
   template <class T>
-  __device__ __forceinline__ void store(T* to, const T (&value)[8]) const {
-    const uint32_t k = problem.k;
+  __device__ __forceinline__ void store(T* to, int from, const T (&value)[kKept]) const {
+    const int k = problem.k, count = k - from;
+    to += from;
     if (k == 8 && plan.wide_outputs) {
-      const uint4* const from = reinterpret_cast<const uint4*>(value);
-      reinterpret_cast<uint4*>(to)[0] = from[0];
-      reinterpret_cast<uint4*>(to)[1] = from[1];
-    } else if (k % 2 == 0 && plan.wide_outputs) {
-      const uint2* const from = reinterpret_cast<const uint2*>(value);
 #pragma unroll
-      for (uint32_t i = 0; i < 4; i++) {
-        if (2 * i < k) reinterpret_cast<uint2*>(to)[i] = from[i];
+      for (int i = 0; i < kKept; i += 4) {
+        *reinterpret_cast<uint4*>(to + i) = *reinterpret_cast<const uint4*>(value + i);
+      }
+    } else if (k % 2 == 0 && plan.wide_outputs) {
+#pragma unroll
+      for (int i = 0; i < kKept; i += 2) {
+        if (i < count) *reinterpret_cast<uint2*>(to + i) = *reinterpret_cast<const uint2*>(value + i);
       }
     } else {
 #pragma unroll
-      for (uint32_t i = 0; i < 8; i++) {
-        if (i < k) to[i] = value[i];
+      for (int i = 0; i < kKept; i++) {
+        if (i < count) to[i] = value[i];
       }
     }
   }
 
   __device__ __forceinline__ void run(uint64_t first_row) {
     fill_tile(first_row);
-    GroupList<8> groups = reduce<0, kRows>();
-    if constexpr (kShared) {
-      share(groups.key, groups.dropped);
-      groups.sum += __shfl_xor_sync(kFullWarp, groups.sum, kRows);
-    }
-    __syncwarp();
+    const KeyList<8> groups = best_groups();
+    const float scale = problem.scale.high, reference = row_max * scale;
+    const float coarse_sum = sum_exps(reference);
 
     const uint64_t row = first_row + owned;
     const bool there = row < problem.rows;
-    const Storage* const own_row = tile + owned * kRowStride;
-    const float max = own_max, scale = problem.scale.high, reference = max * scale;
-    const bool irregular = !(groups.sum < infinity() && fabsf(reference) < kGatingCoarse);
-    int best[8];
-    open_groups(own_row, groups, best);
-    alignas(16) uint32_t index[8];
-    alignas(16) float probs[8];
+    const bool irregular = !(coarse_sum < infinity() && fabsf(reference) < kGatingCoarse);
+    KeyList<8> best;
+    if constexpr (kShared) {
+      best = open_groups<8>(groups);
+    } else {
+      best = problem.k > 6 ? open_groups<8>(groups) : open_groups<6>(groups);
+    }
+    uint32_t index[8];
     float logit[8];
 #pragma unroll
-    for (int i = 0; i < 8; i++) index[i] = ~best[i] & kIndexMask;
+    for (int i = 0; i < 8; i++) index[i] = ~best.key[i] & kIndexMask;
     int last = 0;
     bool tied = false;
     if constexpr (kFloat) {
 #pragma unroll
-      for (int i = 0; i < 8; i++) logit[i] = own_row[index[i]];
+      for (int i = 0; i < 8; i++) logit[i] = row_at(owned)[index[i]];
       tied = looks_tied(groups, best, last);
       sort_exactly(logit, index);
     } else {
 #pragma unroll
-      for (int i = 0; i < 8; i++) logit[i] = logit_of_short_key<D>(best[i]);
+      for (int i = 0; i < 8; i++) logit[i] = logit_of_short_key<D>(best.key[i]);
     }
 
     // The sum was made with max * scale rounded; what that lost is exact here.
-    const float sum = groups.sum * exp2_fast(-fmaf(max, scale, -reference));
+    const float sum = coarse_sum * exp2_fast(-fmaf(row_max, scale, -reference));
     const float inverse_sum = 1.0f / sum;
+    const int from = kShared && sub >= kRows ? kKept : 0;
+    alignas(16) uint32_t kept_index[kKept];
+    alignas(16) float probs[kKept];
 #pragma unroll
-    for (int i = 0; i < 8; i++) {
-      const float exponent = (logit[i] - max) * scale;
-      probs[i] = exponent > -8.0f ? exp2_fast(exponent) * inverse_sum
-                                  : probability(logit[i], max, inverse_sum, false, problem.scale);
+    for (int i = 0; i < kKept; i++) {
+      kept_index[i] = from ? index[8 - kKept + i] : index[i];
+      probs[i] = from ? logit[8 - kKept + i] : logit[i];
     }
-    const bool first_owner = !kShared || sub < kRows;
-    if (there && (!kShared || sub >= kRows)) store(problem.indices + row * problem.k, index);
+    if ((logit[7] - row_max) * scale > kGatingNear) {
+#pragma unroll
+      for (int i = 0; i < kKept; i++) probs[i] = near_probability(probs[i], inverse_sum);
+    } else {
+#pragma unroll
+      for (int i = 0; i < kKept; i++) probs[i] = probability(probs[i], row_max, inverse_sum, false, problem.scale);
+    }
+    if (there) {
+      store(problem.indices + row * problem.k, from, kept_index);
+      store(problem.probs + row * problem.k, from, probs);
+    }
+    const bool first_owner = from == 0;
     if (there && first_owner) {
-      store(problem.probs + row * problem.k, probs);
-      const float scaled = max * plan.inverse_temperature;
-      const float rest = fmaf(max, plan.inverse_temperature, -scaled) + max * plan.inverse_temperature_low;
+      const float scaled = row_max * plan.inverse_temperature;
+      const float rest = fmaf(row_max, plan.inverse_temperature, -scaled) + row_max * plan.inverse_temperature_low;
       problem.log_sum_exp[row] = scaled + (rest + logf(sum));
     }
 
@@ -617,14 +707,14 @@ struct Gating {
     __syncwarp();
     for (uint32_t todo = irregulars; todo; todo &= todo - 1) {
       const int of = __shfl_sync(kFullWarp, owned, __ffs(todo) - 1);
-      irregular_row<D, kVocab>(problem, tile + of * kRowStride, first_row + of);
+      irregular_row<D, kVocab>(problem, row_at(of), first_row + of);
     }
     if constexpr (kFloat) {
       uint32_t todo = __ballot_sync(kFullWarp, there && first_owner && tied && !irregular);
       for (; todo; todo &= todo - 1) {
         const int owner = __ffs(todo) - 1, of = __shfl_sync(kFullWarp, owned, owner);
-        settle_tie<D, kVocab>(problem, tile + of * kRowStride, first_row + of, __shfl_sync(kFullWarp, last, owner),
-                              __shfl_sync(kFullWarp, max, owner), __shfl_sync(kFullWarp, inverse_sum, owner));
+        settle_tie<D, kVocab>(problem, row_at(of), first_row + of, __shfl_sync(kFullWarp, last, owner),
+                              __shfl_sync(kFullWarp, row_max, owner), __shfl_sync(kFullWarp, inverse_sum, owner));
       }
     }
   }
@@ -635,10 +725,10 @@ template <class D, uint32_t kVocab, int kRows, int kWarps, int kBlocks>
 __global__ void __launch_bounds__(kWarps * 32, kBlocks)
     softmax_topk_gating(const __grid_constant__ Problem problem, const __grid_constant__ GatingPlan plan) {
   using Kernel = Gating<D, kVocab, kRows>;
-  __shared__ __align__(16) typename D::Storage tiles[kWarps][Kernel::kTileRows * Kernel::kRowStride];
+  __shared__ __align__(16) typename D::Storage tiles[kWarps * Kernel::kTileRows * kVocab];
   const uint64_t first_row = (static_cast<uint64_t>(blockIdx.x) * kWarps + threadIdx.x / 32) * Kernel::kTileRows;
   if (first_row >= problem.rows) return;
-  Kernel kernel{problem, plan, tiles[threadIdx.x / 32]};
+  Kernel kernel{problem, plan, tiles};
   kernel.run(first_row);
 }
 
@@ -659,12 +749,15 @@ cudaError_t launch_gating_padded(const Problem& problem, cudaStream_t stream) {
 // One launch, no scratch memory. Expects gating_fits and at least one row.
 template <class D>
 cudaError_t launch_gating(const Problem& problem, cudaStream_t stream) {
-  constexpr int kHalves = 4 / sizeof(typename D::Storage);  // a 16-bit tile is half as large
-  constexpr bool kWhole = kHalves == 1;
-  constexpr int kBlocks64 = kWhole ? 12 : 8, kBlocks128 = kWhole ? 10 : 8, kBlocks256 = kWhole ? 6 : 8;
-  if (problem.vocab <= 64) return launch_gating_padded<D, 64, 8, 2 * kHalves, kBlocks64>(problem, stream);
-  if (problem.vocab <= 128) return launch_gating_padded<D, 128, 4 * kHalves, 2, kBlocks128>(problem, stream);
-  return launch_gating_padded<D, 256, 4, 2, kBlocks256>(problem, stream);
+  if constexpr (D::kPerVector == 4) {
+    if (problem.vocab <= 64) return launch_gating_padded<D, 64, 8, 2, 12>(problem, stream);
+    if (problem.vocab <= 128) return launch_gating_padded<D, 128, 4, 2, 10>(problem, stream);
+    return launch_gating_padded<D, 256, 4, 2, 6>(problem, stream);
+  } else {
+    if (problem.vocab <= 64) return launch_gating_padded<D, 64, 8, 8, 4>(problem, stream);
+    if (problem.vocab <= 128) return launch_gating_padded<D, 128, 4, 1, 27>(problem, stream);
+    return launch_gating_padded<D, 256, 4, 2, 8>(problem, stream);
+  }
 }
 
 }  // namespace fused_topk
