@@ -746,7 +746,8 @@ cudaError_t launch_gating_padded(const Problem& problem, cudaStream_t stream) {
   return cudaGetLastError();
 }
 
-// One launch, no scratch memory. Expects gating_fits and at least one row.
+// One launch, no scratch memory. Expects gating_fits and at least one row. The geometries are the fastest that were
+// measured (NOTES.md): warps enough to hide shared memory, registers enough to keep the lists.
 template <class D>
 cudaError_t launch_gating(const Problem& problem, cudaStream_t stream) {
   if constexpr (D::kPerVector == 4) {
