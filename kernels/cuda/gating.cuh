@@ -13,14 +13,15 @@
 //    logit), whose low bits give way to the index, all inverted. Narrow rows keep their precision that way, since the
 //    difference is small; what the missing bits can hide is found in step 7.
 // 4. Reductions that transpose. 8 lanes have a part each of 8 rows, and in the end each lane shall own one row whole.
-//    Lane l has the rows in the order l, l ^ 1, l ^ 2, ...: then the half that a lane keeps is always the first, and what
-//    it receives from lane l ^ 4 (then 2, then 1) is about the same rows, with nothing to choose. No lane works twice.
-//    (Of 16 rows each is owned by two lanes, which merge once more, both ways, and share the rest of the work.)
-// 5. Three things are reduced so. f32: the maxima, which the keys need. The lists of group keys: each lane sorts those of
-//    its part, merges double the lists until they are 8 long. The sums of exp2(x * scale - max * scale), last, when the
-//    maximum is known.
+//    Lane l takes the rows in the order l, l ^ 1, l ^ 2, ..., l ^ 7. Then of two neighbours in that order a lane always
+//    keeps the first and sends the second, lane l ^ 1 sends it the other part of the same row, and so on with l ^ 2 and
+//    l ^ 4: nothing is chosen, and no lane works twice. (Of 16 rows each is owned by two lanes, which merge once
+//    more, both ways, and share step 6.)
+// 5. Three things are reduced so. f32: the maxima, which the keys need. The lists of group keys: each lane sorts those
+//    of its part, and merges double the lists until they are 8 long. Last, when the maximum is known, the sums of
+//    exp2(x * scale - max * scale).
 // 6. Finish. A lane reads the K best groups of its row again, sorts their logits in the same way, and writes K results.
-//    The i-th best group comes after i maxima, so of the last two groups only two logits can win.
+//    The i-th best group comes after i - 1 maxima, so of the last two groups only two logits can win.
 // 7. With f32 keys, winners are put in their exact order; where the best key left out is like that of the last winner,
 //    the warp looks at the row once more: if all logits with that key are equal, the index has decided rightly.
 // 8. What is left is selected exactly, a warp a row: a tie that step 7 could not settle; and, with their sum, rows with
@@ -680,17 +681,20 @@ struct Gating {
     const int from = kShared && sub >= kRows ? kKept : 0;
     alignas(16) uint32_t kept_index[kKept];
     alignas(16) float probs[kKept];
+    float kept_logit[kKept];
 #pragma unroll
     for (int i = 0; i < kKept; i++) {
       kept_index[i] = from ? index[8 - kKept + i] : index[i];
-      probs[i] = from ? logit[8 - kKept + i] : logit[i];
+      kept_logit[i] = from ? logit[8 - kKept + i] : logit[i];
     }
     if ((logit[7] - row_max) * scale > kGatingNear) {
 #pragma unroll
-      for (int i = 0; i < kKept; i++) probs[i] = near_probability(probs[i], inverse_sum);
+      for (int i = 0; i < kKept; i++) probs[i] = near_probability(kept_logit[i], inverse_sum);
     } else {
 #pragma unroll
-      for (int i = 0; i < kKept; i++) probs[i] = probability(probs[i], row_max, inverse_sum, false, problem.scale);
+      for (int i = 0; i < kKept; i++) {
+        probs[i] = probability(kept_logit[i], row_max, inverse_sum, false, problem.scale);
+      }
     }
     if (there) {
       store(problem.indices + row * problem.k, from, kept_index);
