@@ -32,6 +32,7 @@ struct CallResults {
 };
 
 class Lane;
+class CopyThreads;
 
 class Context {
  public:
@@ -60,6 +61,7 @@ class Context {
   int device_;
   std::string name_;
   DeviceProperties properties_;
+  std::unique_ptr<CopyThreads> copy_threads_;
   std::mutex mutex_;
   std::vector<std::unique_ptr<Lane>> idle_;
   std::set<void*> uploads_;

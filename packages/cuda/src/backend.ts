@@ -28,6 +28,11 @@ export interface CudaBackend extends Backend {
   /**
    * As `Backend.softmaxTopK`; the logits may also be DeviceLogits of this backend, which are read where they lie.
    *
+   * A host array is copied by up to ten threads through pinned memory while the kernel runs on the rows that are there,
+   * so it may be larger than the device's memory. For each call at a time the backend keeps, until it is disposed, at most
+   * 32 MiB of pinned memory and 129 MiB of device memory for logits (beyond 64 MiB a row: two rows), less where the
+   * arrays were smaller, and as much as the results take in both. The array may not change before the promise settles.
+   *
    * @throws {FusedTopKError} as a rejection: `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`,
    *   `ERR_DISPOSED`, `ERR_DEVICE`.
    */
