@@ -8,6 +8,16 @@ import { openDevice } from "../src/backend.js";
 import { type CudaBackend, createCudaBackend } from "../src/index.js";
 import { createCudaMeter } from "../src/meter.js";
 
+/** Logits from -8 to 8, the same on every run. */
+function pseudoRandom(length: number): Float32Array {
+  const logits = new Float32Array(length);
+  for (let i = 0, state = 1; i < length; i++) {
+    state = (Math.imul(state, 1664525) + 1013904223) | 0;
+    logits[i] = state * 2 ** -28;
+  }
+  return logits;
+}
+
 if (process.env.FUSED_TOPK_GPU === "1") describeBackend(() => createCudaBackend());
 
 describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)", { timeout: 120_000 }, () => {
@@ -27,6 +37,41 @@ describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)
     await device.free();
     await device.free();
     await expect(backend.softmaxTopK(device, options)).rejects.toMatchObject({ code: "ERR_DISPOSED" });
+  });
+
+  // Host logits pass through the device in groups of rows: five, two of a small vocabulary, two of rows that are split.
+  for (const [rows, vocab, k] of [
+    [1400, 50257, 256],
+    [300_000, 64, 6],
+    [64, 300_001, 50],
+  ] as const) {
+    test(`host logits of ${rows} x ${vocab}, in groups, give the bits that uploaded ones give`, async () => {
+      const rowStride = vocab + 3;
+      const large = pseudoRandom(1 + rows * rowStride);
+      const options = { rows, vocab, k, offset: 1, rowStride };
+      const dense = new Float32Array(rows * vocab);
+      for (let r = 0; r < rows; r++) {
+        dense.set(large.subarray(1 + r * rowStride, 1 + r * rowStride + vocab), r * vocab);
+      }
+      const device = await backend.upload(dense);
+      const uploaded = await backend.softmaxTopK(device, { rows, vocab, k });
+      await device.free();
+      for (const host of [await backend.softmaxTopK(large, options), await backend.softmaxTopK(large, options)]) {
+        for (const key of ["probs", "indices", "logSumExp"] as const) {
+          expect(Buffer.compare(Buffer.from(host[key].buffer), Buffer.from(uploaded[key].buffer)), key).toBe(0);
+        }
+      }
+    });
+  }
+
+  test("calls on host logits at the same time do not disturb each other", async () => {
+    const all = pseudoRandom(12 * 16 * 30011);
+    const options = { rows: 16, vocab: 30011, k: 20 };
+    const parts = Array.from({ length: 12 }, (_, i) => all.subarray(i * 16 * 30011, (i + 1) * 16 * 30011));
+    const results = await Promise.all(parts.map((part) => backend.softmaxTopK(part, options)));
+    results.forEach((result, i) => {
+      expect(result.indices).toEqual(softmaxTopKReference(parts[i]!, options).indices);
+    });
   });
 
   test("free waits for the calls under way", async () => {
