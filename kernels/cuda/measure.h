@@ -8,7 +8,7 @@
 
 namespace fused_topk {
 
-enum class Variant : uint32_t { fused, unfused, three_pass, read_floor, read_exp, read_two_exps };
+enum class Variant : uint32_t { fused, unfused, three_pass, read_floor, read_exp, read_two_exps, pinned_copy };
 
 struct MeasureRequest {
   Variant variant;

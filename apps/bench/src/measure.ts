@@ -84,7 +84,9 @@ const EXP_VARIANTS: readonly MeasuredVariant[] = ["read-exp", "read-two-exps"];
 function variantsOf(meter: Meter, { group }: ScenarioRecord): MeasuredVariant[] {
   const kernels = meter.variants.filter((variant) => !EXP_VARIANTS.includes(variant));
   if (group === "exp") return meter.variants.filter((variant) => variant === "fused" || variant.startsWith("read-"));
-  if (group.startsWith("scaling-")) return kernels.filter((variant) => variant !== "three-pass");
+  if (group.startsWith("scaling-")) {
+    return kernels.filter((variant) => variant !== "three-pass" && variant !== "pinned-copy");
+  }
   return [...kernels, "end-to-end"];
 }
 
@@ -180,12 +182,14 @@ function record(
 
 function setRatios(measurements: MeasurementRecord[]): void {
   const medianOf = (name: Variant) => measurements.find(({ variant }) => variant === name)?.median;
-  const floor = medianOf("read-floor");
   const unfused = medianOf("unfused");
   for (const measurement of measurements) {
-    if (measurement.variant === "end-to-end") continue; // times the copies to and from the device too
-    if (floor !== undefined) measurement.floorRatio = rounded(measurement.median / floor);
-    if (unfused !== undefined) measurement.unfusedRatio = rounded(unfused / measurement.median);
+    const { variant, median } = measurement;
+    if (variant === "pinned-copy") continue;
+    const isCall = variant === "end-to-end"; // times the copies to and from the device too
+    const floor = medianOf(isCall ? "pinned-copy" : "read-floor");
+    if (floor !== undefined) measurement.floorRatio = rounded(median / floor);
+    if (unfused !== undefined && !isCall) measurement.unfusedRatio = rounded(unfused / median);
   }
 }
 

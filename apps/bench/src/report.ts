@@ -21,7 +21,8 @@ export const legend = [
   "x faster   times faster than unfused: softmax written to memory, then top-K over it",
   "three-pass the textbook fused kernel: max, then sum, then top-K, three reads of the logits",
   "written    bytes a call writes to memory: results and intermediates",
-  "end-to-end a call on a JavaScript array by the wall clock: upload, kernel, readback",
+  "end-to-end a call on a JavaScript array by the wall clock: upload, kernel, readback; x floor: times longer than",
+  "           pinned-copy, which only copies the same logits from pinned memory to the device",
   "indices    rows whose K indices are those of the float64 reference, of the rows compared in this run",
 ].join("\n");
 

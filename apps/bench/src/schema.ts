@@ -87,7 +87,10 @@ export interface MeasurementRecord extends ScenarioRecord {
   p90: number;
   /** Bytes of logits over the median, in GB/s. */
   gigabytesPerSecond: number;
-  /** The median over that of `read-floor` on the same device in the same run; none for `end-to-end`. */
+  /**
+   * The median over that of the variant's floor on the same device in the same run: `read-floor`, but for `end-to-end`
+   * `pinned-copy`; none for `pinned-copy` itself.
+   */
   floorRatio?: number;
   /** The median of `unfused` on the same device in the same run over this one: how many times faster this is. */
   unfusedRatio?: number;
@@ -217,7 +220,16 @@ function shape<T>(fields: { [K in keyof Required<T>]: Check }): Check {
 
 const backendName = oneOf("cuda", "webgpu", "wasm", "cpu");
 const deviceKind = oneOf("gpu", "software", "cpu");
-const variantName = oneOf("fused", "unfused", "three-pass", "read-floor", "read-exp", "read-two-exps", "end-to-end");
+const variantName = oneOf(
+  "fused",
+  "unfused",
+  "three-pass",
+  "read-floor",
+  "read-exp",
+  "read-two-exps",
+  "pinned-copy",
+  "end-to-end",
+);
 
 const scenarioFields = {
   group: text,

@@ -1,7 +1,7 @@
 /** Draws the marked tables of README.md and ANALYSIS.md anew, from the files in `apps/bench/results`. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { expTable, hostileTable, sourceLine, summaryTable } from "./document-tables.js";
+import { expTable, hostileTable, hostTable, sourceLine, summaryTable } from "./document-tables.js";
 import { drawMarkedTables } from "./marked-tables.js";
 import { parseNpy } from "./npy.js";
 import { scalingTable, scenarioTable } from "./report.js";
@@ -29,6 +29,7 @@ const definitions: Readonly<Record<string, () => Promise<string>>> = {
   readme: async () => fromFiles(TWO_CORES, (m) => !scaling(m), summaryTable),
   targets: async () => fromFiles(H200, (m) => !scaling(m), summaryTable),
   analysis: async () => fromFiles(H200, (m) => counted(m) && m.dtype === "f32", scenarioTable),
+  host: async () => fromFiles(["h200-cuda.json"], (m) => !scaling(m), hostTable),
   exp: async () => fromFiles(H200, ({ group }) => group === "exp", expTable),
   "short-lists": async () => {
     const { logits, rows, vocab, dtype } = parseNpy(readFileSync(sample), "tiny-code-lm.npy");

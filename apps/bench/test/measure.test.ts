@@ -47,6 +47,22 @@ describe("a scenario on a device", () => {
     expect(floor!.floorRatio).toBe(1);
   });
 
+  it("sets a call on a host array in ratio to the copy from pinned memory", async () => {
+    const inner = await createCpuMeter();
+    const copying = await device({
+      measure: async (request) =>
+        request.variant === "pinned-copy"
+          ? { microseconds: [2], launches: 0, bytesWritten: 12000, scratchBytes: 0, path: "one copy" }
+          : inner.measure(request),
+    });
+    copying.meter = { ...copying.meter, variants: ["fused", "read-floor", "pinned-copy"] };
+    const { measurements } = await measure(copying);
+    const [fused, floor, copy, call] = measurements;
+    expect(copy).not.toHaveProperty("floorRatio");
+    expect(call!.floorRatio).toBeCloseTo(call!.median / 2, 0);
+    expect(fused!.floorRatio).toBeCloseTo(fused!.median / floor!.median, 1);
+  });
+
   it("marks a wrong result", async () => {
     const inner = await createCpuMeter();
     const wrong = async (request: MeasureRequest) => {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { hostileTable, sourceLine, summaryTable } from "../src/document-tables.js";
+import { hostileTable, hostTable, sourceLine, summaryTable } from "../src/document-tables.js";
 import { drawMarkedTables } from "../src/marked-tables.js";
 import { drawChecks, drawMeasurements, scalingTable, scenarioTable } from "../src/report.js";
 import { drawMarkdown, drawText, figures, words } from "../src/table.js";
@@ -96,6 +96,15 @@ describe("tables", () => {
 
   it("of hostile data are ratios to random data of the same shape", () => {
     expect(hostileTable(measurements).rows).toContainEqual(["64 x 128256, K 50, f32", "cuda", "11 us", "2.00"]);
+  });
+
+  it("of calls on arrays are shares of the rate of the pinned copy", () => {
+    const copy = measurement({ variant: "pinned-copy", median: 600, gigabytesPerSecond: 54.7 });
+    const call = measurement({ variant: "end-to-end", median: 800, gigabytesPerSecond: 41 });
+    expect(hostTable([copy, measurement({}), call]).rows).toEqual([
+      ["64 x 128256", "50", "f32", "600 us", "54.7 GB/s", "**800 us**", "41.0 GB/s", "75 %"],
+    ]);
+    expect(hostTable([call]).rows).toEqual([]);
   });
 
   it("of growth have the floor and the unfused pair of the same shape", () => {

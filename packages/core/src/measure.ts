@@ -10,8 +10,9 @@ import type { HostLogits, SoftmaxTopK, SoftmaxTopKOptions } from "./types.js";
  * - `three-pass`: the textbook fused kernel: max, then sum, then top-K, three reads of the logits.
  * - `read-floor`: the fastest kernel that only reads the same logits once.
  * - `read-exp`, `read-two-exps`: a read of the logits with one, or with two, exp a logit: what exp costs.
+ * - `pinned-copy`: the same logits copied once from pinned host memory to the device.
  */
-export type Variant = "fused" | "unfused" | "three-pass" | "read-floor" | "read-exp" | "read-two-exps";
+export type Variant = "fused" | "unfused" | "three-pass" | "read-floor" | "read-exp" | "read-two-exps" | "pinned-copy";
 
 export interface MeasureRequest {
   variant: Variant;
@@ -28,9 +29,9 @@ export interface MeasureRequest {
 }
 
 export interface Measurement {
-  /** Microseconds a call, one entry a repeat. Time on the device alone: no upload, no readback. */
+  /** Microseconds a call, one entry a repeat. Time on the device alone: no upload, no readback, but for `pinned-copy`. */
   microseconds: number[];
-  /** What the variant computed for input set 0; absent for the variants that only read. */
+  /** What the variant computed for input set 0; absent for the variants that only read or copy. */
   result?: SoftmaxTopK;
   /** Kernel launches (CUDA) or dispatches (WebGPU) a call. */
   launches: number;

@@ -119,12 +119,13 @@ Napi::Value measure_variant(const Napi::CallbackInfo& info) {
   const Napi::Object options = info[1].As<Napi::Object>();
   MeasureRequest request{};
   const std::string variant = options.Get("variant").As<Napi::String>();
-  request.variant = variant == "fused"        ? Variant::fused
-                    : variant == "unfused"    ? Variant::unfused
-                    : variant == "three-pass" ? Variant::three_pass
-                    : variant == "read-floor" ? Variant::read_floor
-                    : variant == "read-exp"   ? Variant::read_exp
-                                              : Variant::read_two_exps;
+  request.variant = variant == "fused"           ? Variant::fused
+                    : variant == "unfused"       ? Variant::unfused
+                    : variant == "three-pass"    ? Variant::three_pass
+                    : variant == "read-floor"    ? Variant::read_floor
+                    : variant == "read-exp"      ? Variant::read_exp
+                    : variant == "read-two-exps" ? Variant::read_two_exps
+                                                 : Variant::pinned_copy;
   request.dtype = dtype_of(options);
   request.rows = static_cast<uint32_t>(number(options, "rows"));
   request.vocab = static_cast<uint32_t>(number(options, "vocab"));

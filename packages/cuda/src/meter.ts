@@ -17,7 +17,7 @@ export async function createCudaMeter(options: CudaBackendOptions = {}): Promise
     return disposed;
   };
   return {
-    variants: ["fused", "unfused", "three-pass", "read-floor", "read-exp", "read-two-exps"],
+    variants: ["fused", "unfused", "three-pass", "read-floor", "read-exp", "read-two-exps", "pinned-copy"],
     paths: native.regimes,
     async measure({ variant, options, template, sets, repeats, path = "" }: MeasureRequest): Promise<Measurement> {
       if (disposed) throw disposedError("cuda meter");
@@ -40,7 +40,7 @@ export async function createCudaMeter(options: CudaBackendOptions = {}): Promise
           bytesOf(template),
         );
         const measurement: Measurement = { microseconds: Array.from(microseconds), ...figures };
-        if (!variant.startsWith("read-")) measurement.result = { rows, k, probs, indices, logSumExp };
+        if (probs.length > 0) measurement.result = { rows, k, probs, indices, logSumExp };
         return measurement;
       } catch (failure) {
         throw nativeError(failure);
