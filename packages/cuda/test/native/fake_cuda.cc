@@ -230,22 +230,24 @@ cudaError_t query_device(int, DeviceProperties* properties) {
 // The ticket and the scratch memory are those of a split row, so that launches which overlap are seen.
 Plan plan(const Problem&, DType, const DeviceProperties&) { return {Regime::split, 2, 16, 8}; }
 
-// Instead of softmax and top-k: a sum over each row, its last logits, and its place modulo 256 bytes. So slow that the next
-// group but one would be there before this one is read, if nothing held it back.
+// Instead of softmax and top-k: a sum over each row, its last logits, and its place modulo 256 bytes. The sums are taken at
+// once, the last logits so late that the next group but one would be there if nothing held it back.
 cudaError_t launch(const Problem& problem, DType, const DeviceProperties&, const Plan&, void* scratch,
                    cudaStream_t stream) {
   if (fails()) return cudaErrorUnknown;
   stream->enqueue([=] {
     ++*static_cast<uint64_t*>(scratch);
+    const auto row = [&](uint32_t r) { return static_cast<const float*>(problem.logits) + r * problem.row_stride; };
+    for (uint32_t r = 0; r < problem.rows; r++) {
+      float sum = 0;
+      for (uint32_t i = 0; i < problem.vocab; i += 61) sum += row(r)[i];
+      problem.log_sum_exp[r] = sum;
+    }
     std::this_thread::sleep_for(std::chrono::nanoseconds(uint64_t{problem.rows} * problem.vocab * 4));
     for (uint32_t r = 0; r < problem.rows; r++) {
-      const float* const row = static_cast<const float*>(problem.logits) + r * problem.row_stride;
-      float sum = 0;
-      for (uint32_t i = 0; i < problem.vocab; i += 61) sum += row[i];
-      problem.log_sum_exp[r] = sum;
       for (uint32_t i = 0; i < problem.k; i++) {
-        problem.probs[size_t{r} * problem.k + i] = row[problem.vocab - 1 - i];
-        problem.indices[size_t{r} * problem.k + i] = reinterpret_cast<uintptr_t>(row) % 256;
+        problem.probs[size_t{r} * problem.k + i] = row(r)[problem.vocab - 1 - i];
+        problem.indices[size_t{r} * problem.k + i] = reinterpret_cast<uintptr_t>(row(r)) % 256;
       }
     }
   });
