@@ -25,23 +25,24 @@ struct DeviceProperties {
   uint32_t multiprocessors;
   size_t shared_bytes;                 // of dynamic shared memory, most a block
   size_t shared_bytes_multiprocessor;  // of a multiprocessor
+  double bytes_per_microsecond;        // of device memory; 0 where it is not known
   bool decode_clusters;                // whether the clusters of the decode kernel run on it
 };
 
 cudaError_t query_device(int device, DeviceProperties* properties);
 
 // The ways to compute a call; the table in launch.cu says when.
-enum class Regime : uint32_t { gating, small, decode, decode_parts, cluster, split, stream, stream_wide };
-constexpr uint32_t kRegimes = 8;
+enum class Regime : uint32_t { gating, small, decode, decode_parts, split, stream, stream_wide };
+constexpr uint32_t kRegimes = 7;
 
-// "gating", "small", "decode", "decode-parts", "cluster", "split", "stream", "stream-wide".
+// "gating", "small", "decode", "decode-parts", "split", "stream", "stream-wide".
 const char* name_of(Regime regime);
 // False where no regime has this name.
 bool regime_of(const char* name, Regime* regime);
 
 struct Plan {
   Regime regime;
-  uint32_t parts;        // blocks a row, or clusters for decode-parts; 1 but for that, cluster and split
+  uint32_t parts;        // blocks a row, or clusters for decode-parts; 1 but for that and split
   size_t scratch_bytes;  // of device memory; 0 but for decode-parts and split
   size_t ticket_bytes;   // how much of its beginning must be 0 before the first use; a launch leaves it 0
 };

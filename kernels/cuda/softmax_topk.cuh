@@ -35,12 +35,12 @@
 
 namespace fused_topk {
 
-constexpr int kVectors = 4;                        // of 16 bytes, a thread and tile
-constexpr uint32_t kTileVectors = kVectors * 32;   // a warp
-constexpr uint32_t kLineBytes = 128;               // tiles are counted from such a boundary
-constexpr uint32_t kFewK = 128;  // so few that groups to spare cost less than to find a closer edge
-constexpr float kRescaleAbove = 8.0f;              // in powers of two over the reference
-constexpr float kCoarse = 536870912.0f;            // 2^29: a scaled logit from here on has an ulp of 64 or more
+constexpr int kVectors = 4;                       // of 16 bytes, a thread and tile
+constexpr uint32_t kTileVectors = kVectors * 32;  // a warp
+constexpr uint32_t kLineBytes = 128;              // tiles are counted from such a boundary
+constexpr uint32_t kFewK = 128;                   // so few that groups to spare cost less than to find a closer edge
+constexpr float kRescaleAbove = 8.0f;             // in powers of two over the reference
+constexpr float kCoarse = 536870912.0f;           // 2^29: a scaled logit from here on has an ulp of 64 or more
 
 // What a part publishes beside its candidates.
 struct PartState {
@@ -56,10 +56,10 @@ struct StreamPlan {
   // log2 of the vectors of a group: 0, a vector; 2, what a thread has of a tile; to 7, a tile; more, several tiles of
   // the part.
   uint32_t group_shift;
-  uint32_t groups;       // a part: at least its own, however the row is aligned
-  uint32_t capacity;     // of the candidate buffer
-  uint32_t room;         // candidates for which there is place beside the buffer
-  uint32_t work_bytes;   // of the ring, which later is buffer, room and the list of opened groups
+  uint32_t groups;                         // a part: at least its own, however the row is aligned
+  uint32_t capacity;                       // of the candidate buffer
+  uint32_t room;                           // candidates for which there is place beside the buffer
+  uint32_t work_bytes;                     // of the ring, which later is buffer, room and the list of opened groups
   uint32_t first_blocks, multiprocessors;  // blocks that start at once; 0 where no start is delayed
   uint32_t stagger;                        // nanoseconds between the starts on a multiprocessor
   // Scratch; unused where parts is 1. Tickets are 0 before and after a launch.
@@ -75,15 +75,13 @@ __host__ __device__ constexpr uint32_t list_length(uint32_t k) { return k + k / 
 // Candidates a part may publish: the K best and some that only an exact cut would tell from them.
 __host__ __device__ constexpr uint32_t published(uint32_t k) { return k + k / 2 + kCrowded; }
 
-constexpr uint32_t stream_ring_bytes(uint32_t threads, int stages) { return threads * kVectors * 16 * stages; }
-
 struct RowTotals {
   float max, sum, inverse_sum;  // the sum is against the max; NaN where the row has no softmax
 };
 
 struct StreamControl {
   SelectControl select;
-  PartialSum sums[32];  // by warp
+  PartialSum sums[32];              // by warp
   uint32_t bound[32], highest[32];  // keys, by warp: what its share of K groups reach; its largest logit
   uint32_t listed;
   uint32_t ticket;
@@ -187,7 +185,8 @@ struct Stream {
         } else {
 #pragma unroll 1
           for (int u = 0; u < kVectors; u++) {
-            store_shared(to + stage + u * 512, load_masked<D>(start, problem.vocab, (vector + u * 32) * D::kPerVector - lead));
+            store_shared(to + stage + u * 512,
+                         load_masked<D>(start, problem.vocab, (vector + u * 32) * D::kPerVector - lead));
           }
         }
       }
@@ -197,7 +196,8 @@ struct Stream {
 #pragma unroll
     for (int i = 0; i < kStages; i++) fetch(i * kStageBytes);
 
-    const int merged = ::min(static_cast<int>(plan.group_shift) - 2, 5);  // log2 of the threads of a group, below a tile
+    const int merged =
+        ::min(static_cast<int>(plan.group_shift) - 2, 5);  // log2 of the threads of a group, below a tile
     total.start();
     float largest = quiet_nan(), of_others = quiet_nan();  // of every second tile
     uint32_t stage = 0;
@@ -541,7 +541,8 @@ struct Stream {
 #pragma unroll
       for (uint32_t u = 0; u < kRound; u++) {
         const uint64_t at = base + u * kThreads + thread();
-        const uint32_t from = static_cast<uint32_t>(at / longest), i = static_cast<uint32_t>(at - uint64_t{from} * longest);
+        const uint32_t from = static_cast<uint32_t>(at / longest),
+                       i = static_cast<uint32_t>(at - uint64_t{from} * longest);
         const bool there = at < slots && from != part && i < __ldcg(&states[from].count);
         c[u] = there ? __ldcg(candidates + uint64_t{from} * published(problem.k) + i) : 0;
         chosen |= c[u] >> 32 >= edge ? 1u << u : 0u;
@@ -590,15 +591,15 @@ __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
   StreamControl& control = *reinterpret_cast<StreamControl*>(shared + plan.work_bytes);
   uint32_t* const histogram = reinterpret_cast<uint32_t*>(&control + 1);
   const uint64_t row = blockIdx.x / plan.parts;
-  Stream<D, kThreads, kStages> kernel{problem,
-                             plan,
-                             shared,
-                             control,
-                             histogram + kBins,
-                             {control.select, histogram, reinterpret_cast<Candidate*>(shared), plan.capacity,
-                              problem.k, 0, {}},
-                             row,
-                             static_cast<uint32_t>(blockIdx.x - row * plan.parts)};
+  Stream<D, kThreads, kStages> kernel{
+      problem,
+      plan,
+      shared,
+      control,
+      histogram + kBins,
+      {control.select, histogram, reinterpret_cast<Candidate*>(shared), plan.capacity, problem.k, 0, {}},
+      row,
+      static_cast<uint32_t>(blockIdx.x - row * plan.parts)};
   kernel.run();
 }
 

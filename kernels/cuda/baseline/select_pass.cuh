@@ -56,8 +56,7 @@ __device__ void select_pass(unsigned char* shared, uint32_t vocab, uint32_t k, V
   select.clear_histogram();
   __syncthreads();
   select.count_again(n);
-  select.sort(
-      n, min(n, k), buffer + capacity, k + kCrowded, emit);
+  select.sort(n, min(n, k), buffer + capacity, k + kCrowded, emit);
 }
 
 // Sum or maximum over the block, for every thread.
