@@ -2,7 +2,8 @@
 //
 // Read kernels/README.md first. This header is the definition, kept plain; it compiles with a host C++17 compiler too,
 // and its laws are tested there. The kernels hold the same state in another form:
-//   - `top` as a threshold and a candidate buffer (select.cuh), whose entries are the `Candidate`s of this file;
+//   - `top` as the maxima of groups of logits (softmax_topk.cuh), and at the end as a buffer of the `Candidate`s of this
+//     file (select.cuh);
 //   - `sum` as a PartialSum, against a reference that need not be the final max, so that a logit costs one exp.
 // Both become a RowState's fields again in `finish`.
 #pragma once

@@ -52,6 +52,7 @@ enum Data {
   kHuge,
   kHugeNarrow,
   kLateStart,
+  kNearLevels,
   kDataKinds
 };
 const char* const kDataNames[] = {"normal",
@@ -73,7 +74,8 @@ const char* const kDataNames[] = {"normal",
                                   "subnormal",
                                   "huge",
                                   "huge narrow",
-                                  "late start"};
+                                  "late start",
+                                  "near levels"};
 
 __device__ uint32_t hash(uint64_t x) {
   x ^= x >> 33, x *= 0xff51afd7ed558ccdull, x ^= x >> 33, x *= 0xc4ceb9fe1a85ec53ull, x ^= x >> 33;
@@ -145,6 +147,10 @@ __device__ float value_of(int data, uint64_t row, uint32_t j, uint32_t vocab, ui
       return 1e30f * (1 + 1e-6f * g);
     case kLateStart:
       return j > vocab - vocab / 4 - 1 ? -1000 + g : -INFINITY;
+    case kNearLevels: {  // more apart than equal, by less than a truncated key shows
+      const float level = rintf(g * 16) / 16;
+      return level == 0 ? 0 : __uint_as_float(__float_as_uint(level) + hash(i + 77) % 4);
+    }
   }
   return 0;
 }
@@ -361,6 +367,7 @@ int main(int argc, char** argv) {
     }
   }
   if (argc <= 2 && !tiny) {
+    for (uint32_t k : {6u, 8u}) checker.all_dtypes({100003, 64, k}, kNearLevels, 1.0, 0, 0);
     for (double temperature : {0.01, 0.7, 3.0, 1e-30, 1e30, 1.2e-38, 3.4e38}) {
       for (int data : {kNormal, kHuge, kNarrow, kEqual, kSpecialRows, kHugeNarrow, kLateStart}) {
         checker.all_dtypes({8, 20011, 50}, data, temperature, 1, 0);
