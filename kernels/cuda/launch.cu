@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "decode.cuh"
+#include "decode_launch.cuh"
 #include "gating.cuh"
 #include "softmax_topk_small.cuh"
 #include "stream_launch.cuh"
@@ -23,7 +23,7 @@ DecodeClusters decode_clusters_of(const Problem& p, DType dtype, const DevicePro
   if (regime == Regime::decode_parts) {
     const uint64_t bytes = uint64_t{p.vocab} * bytes_per_element(dtype), whole = 512 * 1024;
     const uint64_t at_least = bytes / whole + 1, alone = (bytes + whole / 2 - 1) / (whole / 2);
-    const uint64_t at_once = device.multiprocessors / 16 / p.rows;
+    const uint64_t at_once = device.multiprocessors / 16 / std::max(1u, p.rows);
     return {16, static_cast<uint32_t>(std::max({uint64_t{2}, at_least, std::min(alone, at_once)}))};
   }
   if (p.rows <= kDecodeRows) return {16, 1};
@@ -63,7 +63,7 @@ Regime pick(const Problem& p, DType dtype, const DeviceProperties& device, bool 
   if (p.rows <= kDecodeRows || (p.rows <= device.multiprocessors / 2 && p.vocab >= 2 * kPartLogits)) {
     if (decode_can_run(p, dtype, device, Regime::decode)) return Regime::decode;
   }
-  if (p.rows * decode_clusters_of(p, dtype, device, Regime::decode_parts).parts <= kDecodeRows &&
+  if (uint64_t{p.rows} * decode_clusters_of(p, dtype, device, Regime::decode_parts).parts <= kDecodeRows &&
       decode_can_run(p, dtype, device, Regime::decode_parts)) {
     return Regime::decode_parts;
   }
