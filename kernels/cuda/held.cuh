@@ -14,13 +14,6 @@ namespace decode {
 constexpr uint32_t kSectorBytes = 32;    // what memory delivers at least: vectors are counted from such a boundary
 constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on has an ulp of 64 or more
 
-template <class D>
-constexpr uint32_t kMaskedWord = 0xFF800000u;  // -inf, as often as a word holds it
-template <>
-constexpr uint32_t kMaskedWord<F16> = 0xFC00FC00u;
-template <>
-constexpr uint32_t kMaskedWord<BF16> = 0xFF80FF80u;
-
 __device__ __forceinline__ uint4 load_vector(const void* global) {
   uint4 v;
   asm volatile("ld.global.nc.L1::no_allocate.v4.u32 {%0, %1, %2, %3}, [%4];"
@@ -28,11 +21,6 @@ __device__ __forceinline__ uint4 load_vector(const void* global) {
                : "l"(global));
   return v;
 }
-__device__ __forceinline__ void store_shared(uint32_t address, const uint4& v) {
-  asm volatile("st.shared.v4.u32 [%0], {%1, %2, %3, %4};" ::"r"(address), "r"(v.x), "r"(v.y), "r"(v.z), "r"(v.w)
-               : "memory");
-}
-
 template <class D>
 __device__ __forceinline__ float load_shared_logit(uint32_t address) {
   if constexpr (sizeof(typename D::Storage) == 4) {
@@ -43,20 +31,6 @@ __device__ __forceinline__ float load_shared_logit(uint32_t address) {
     uint16_t bits;
     asm volatile("ld.shared.u16 %0, [%1];" : "=h"(bits) : "r"(address) : "memory");
     return widen<D>(bits);
-  }
-}
-
-// values[i], by selects: registers have no address.
-template <int kCount>
-__device__ __forceinline__ uint32_t pick(const uint32_t (&values)[kCount], uint32_t i) {
-  if constexpr (kCount == 1) {
-    return values[0];
-  } else {
-    constexpr int kHalf = kCount / 2;
-    uint32_t half[kHalf];
-#pragma unroll
-    for (int at = 0; at < kHalf; at++) half[at] = i & kHalf ? values[at + kHalf] : values[at];
-    return pick(half, i);
   }
 }
 
@@ -147,11 +121,11 @@ struct Held {
     if (__builtin_expect(lead % D::kPerVector == 0 && end % D::kPerVector == 0, 1)) return;
 #pragma unroll
     for (int j = 0; j < kRegisters; j++) {
-      if (is_partial(j)) v[j] = load_partial(first_index(j));
+      if (is_partial(j)) v[j] = load_partial<D>(start, end, first_index(j));
     }
 #pragma unroll 1
     for (int j = kRegisters; j < kVectors; j++) {
-      if (is_partial(j)) store_shared(shared_vector(j), load_partial(first_index(j)));
+      if (is_partial(j)) store_shared(shared_vector(j), load_partial<D>(start, end, first_index(j)));
     }
   }
   // Asks for group g, if there is one and it was not asked for, to come to shared memory. Partial vectors are there.
@@ -169,28 +143,6 @@ struct Held {
       }
     }
     close_copy_group();
-  }
-
-  // The vector whose first logit has index `first`, of which not all are in the row.
-  __device__ __forceinline__ uint4 load_partial(uint32_t first) const {
-    constexpr int kPerWord = D::kPerVector / 4;
-    uint4 vector = {};
-#pragma unroll 1
-    for (int word = 0; word < 4; word++) {
-      uint32_t bits = kMaskedWord<D>;
-#pragma unroll
-      for (int i = 0; i < kPerWord; i++) {
-        const uint32_t index = first + word * kPerWord + i;
-        if (index >= end) continue;
-        if constexpr (kPerWord == 1) {
-          bits = __float_as_uint(start[index]);
-        } else {
-          bits = __byte_perm(bits, start[index], i == 0 ? 0x3254 : 0x5410);
-        }
-      }
-      vector = make_uint4(vector.y, vector.z, vector.w, bits);
-    }
-    return vector;
   }
 
   // Group `g` of the thread; the first kRegisterGroups are in registers. The others must have arrived.

@@ -123,19 +123,15 @@ constexpr uint32_t kMaskedWord<F16> = 0xFC00FC00u;
 template <>
 constexpr uint32_t kMaskedWord<BF16> = 0xFF80FF80u;
 
-// The vector, 16-byte aligned, whose first logit has index `first` in the row; before the row `first` wraps. What lies
-// outside the row is -inf, and not read.
+// The vector whose first logit has index `first` in the row, which may lie before it: `first` wraps then. What is not
+// in the row, whose logits are `vocab`, is -inf, and not read. This one is for the vectors that straddle an end.
 template <class D>
-__device__ __forceinline__ uint4 load_masked(const typename D::Storage* row, uint32_t vocab, uint32_t first) {
-  constexpr uint32_t kOthers = D::kPerVector - 1, kPerWord = D::kPerVector / 4, kMasked = kMaskedWord<D>;
-  if (__builtin_expect(first < (vocab > kOthers ? vocab - kOthers : 0), 1)) {
-    return __ldg(reinterpret_cast<const uint4*>(row + first));
-  }
-  uint4 vector = make_uint4(kMasked, kMasked, kMasked, kMasked);
-  if (first + kOthers >= vocab + kOthers) return vector;
+__device__ __forceinline__ uint4 load_partial(const typename D::Storage* row, uint32_t vocab, uint32_t first) {
+  constexpr uint32_t kPerWord = D::kPerVector / 4;
+  uint4 vector = {};
 #pragma unroll 1
   for (uint32_t word = 0; word < 4; word++) {
-    uint32_t bits = kMasked;
+    uint32_t bits = kMaskedWord<D>;
 #pragma unroll
     for (uint32_t i = 0; i < kPerWord; i++) {
       const uint32_t index = first + word * kPerWord + i;
@@ -149,6 +145,17 @@ __device__ __forceinline__ uint4 load_masked(const typename D::Storage* row, uin
     vector = make_uint4(vector.y, vector.z, vector.w, bits);
   }
   return vector;
+}
+
+// The same for any vector at an address that is 16-byte aligned.
+template <class D>
+__device__ __forceinline__ uint4 load_masked(const typename D::Storage* row, uint32_t vocab, uint32_t first) {
+  constexpr uint32_t kOthers = D::kPerVector - 1, kMasked = kMaskedWord<D>;
+  if (__builtin_expect(first < (vocab > kOthers ? vocab - kOthers : 0), 1)) {
+    return __ldg(reinterpret_cast<const uint4*>(row + first));
+  }
+  if (first + kOthers < vocab + kOthers) return load_partial<D>(row, vocab, first);
+  return make_uint4(kMasked, kMasked, kMasked, kMasked);
 }
 
 // Shared memory by its 32-bit address, which costs a register and no arithmetic to keep.
