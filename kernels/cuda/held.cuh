@@ -11,8 +11,7 @@
 namespace fused_topk {
 namespace decode {
 
-constexpr uint32_t kSectorBytes = 32;    // what memory delivers at least: vectors are counted from such a boundary
-constexpr float kCoarse = 536870912.0f;  // 2^29: a scaled logit from here on has an ulp of 64 or more
+constexpr uint32_t kSectorBytes = 32;  // what memory delivers at least: vectors are counted from such a boundary
 
 __device__ __forceinline__ uint4 load_vector(const void* global) {
   uint4 v;

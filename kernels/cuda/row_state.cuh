@@ -109,6 +109,9 @@ FUSED_TOPK_FN float weight(float logit, float max, const Scale& scale) {
   return exp2_fast(exponent) * (1.0f + rest * 0.69314718f);
 }
 
+// 2^29: from here on a scaled logit has an ulp of 64 or more, and is too coarse to be a reference.
+constexpr float kCoarse = 536870912.0f;
+
 // Sum of exp2(x * scale - reference) over some logits. The reference is one of their scaled logits, or near it.
 struct PartialSum {
   float reference;

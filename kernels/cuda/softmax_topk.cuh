@@ -40,7 +40,6 @@ constexpr uint32_t kTileVectors = kVectors * 32;  // a warp
 constexpr uint32_t kLineBytes = 128;              // tiles are counted from such a boundary
 constexpr uint32_t kFewK = 128;                   // so few that groups to spare cost less than to find a closer edge
 constexpr float kRescaleAbove = 8.0f;             // in powers of two over the reference
-constexpr float kCoarse = 536870912.0f;           // 2^29: a scaled logit from here on has an ulp of 64 or more
 
 // What a part publishes beside its candidates.
 struct PartState {
