@@ -10,7 +10,7 @@ import type { Loaders } from "./loaders.js";
 
 /** Options of `createBackend` and `selectBackend`. */
 export interface SelectOptions {
-  /** Backends to try, first come first served. Default `["cuda", "webgpu", "cpu"]`. */
+  /** Backends to try, first come first served. Default `["cuda", "webgpu", "wasm", "cpu"]`. */
   order?: readonly BackendName[];
 }
 
@@ -31,8 +31,8 @@ export interface Selection {
   rejected: RejectedBackend[];
 }
 
+/** Every name, in the default order. */
 const NAMES: readonly BackendName[] = ["cuda", "webgpu", "wasm", "cpu"];
-const DEFAULT_ORDER: readonly BackendName[] = ["cuda", "webgpu", "cpu"];
 const FORCE_VARIABLE = "FUSED_TOPK_BACKEND";
 
 /**
@@ -59,7 +59,7 @@ function checkOrder(options: SelectOptions): readonly BackendName[] {
   if (typeof options !== "object" || options === null) {
     throw invalidArgument("options", "an object", options, 'Pass { order: ["webgpu", "cpu"] } or nothing.');
   }
-  const { order = DEFAULT_ORDER } = options;
+  const { order = NAMES } = options;
   if (!Array.isArray(order)) {
     throw invalidArgument("order", "an array of backend names", order, 'Pass for instance ["webgpu", "cpu"].');
   }

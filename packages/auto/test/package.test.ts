@@ -32,7 +32,7 @@ describe("fused-topk", () => {
       console.log(JSON.stringify({ urls, libraries }));`);
     const { urls, libraries } = seen as { urls: string[]; libraries: string[] };
     expect(urls.some((url) => url.includes("/packages/auto/dist/"))).toBe(true);
-    expect(urls.filter((url) => /packages\/(cuda|webgpu)|node_modules\/webgpu/.test(url))).toEqual([]);
+    expect(urls.filter((url) => /packages\/(cuda|wasm|webgpu)|node_modules\/webgpu/.test(url))).toEqual([]);
     expect(libraries.filter((path) => /\.node$|cuda|vulkan|swiftshader/i.test(path))).toEqual([]);
   });
 
@@ -49,7 +49,7 @@ describe("fused-topk", () => {
     expect(rejected.map(({ backend }) => backend)).toEqual(name === "cuda" ? [] : ["cuda"]);
   });
 
-  it("falls to the cpu where no driver is, with a reason for each backend before it", async () => {
+  it("falls to WebAssembly where no driver is, with a reason for each backend before it", async () => {
     const result = await runModule(
       `
       import { selectBackend } from "fused-topk";
@@ -61,19 +61,23 @@ describe("fused-topk", () => {
       { LD_LIBRARY_PATH: "", VK_DRIVER_FILES: "/nowhere", CUDA_VISIBLE_DEVICES: "-1" },
     );
     const { name, indices, rejected } = result as { name: string; indices: number[]; rejected: { code: string }[] };
-    expect({ name, indices }).toEqual({ name: "cpu", indices: [1, 2] });
+    expect({ name, indices }).toEqual({ name: "wasm", indices: [1, 2] });
     expect(rejected).toMatchObject([
       { backend: "cuda", code: "ERR_BACKEND_UNAVAILABLE", fix: expect.any(String) },
       { backend: "webgpu", code: "ERR_BACKEND_UNAVAILABLE", fix: expect.any(String) },
     ]);
   });
 
-  it("gives wasm a reason, not a crash", async () => {
+  it("falls to the cpu where the engine has no WebAssembly SIMD, with the reason", async () => {
     const result = await runModule(`
       import { selectBackend } from "fused-topk";
+      WebAssembly.compile = () => Promise.reject(new WebAssembly.CompileError("Wasm SIMD unsupported"));
       const { backend, rejected } = await selectBackend({ order: ["wasm", "cpu"] });
       console.log(JSON.stringify({ name: backend.name, rejected }));`);
-    expect(result).toMatchObject({ name: "cpu", rejected: [{ backend: "wasm", code: "ERR_BACKEND_UNAVAILABLE" }] });
+    expect(result).toMatchObject({
+      name: "cpu",
+      rejected: [{ backend: "wasm", code: "ERR_BACKEND_UNAVAILABLE", fix: expect.any(String) }],
+    });
   });
 
   it("obeys FUSED_TOPK_BACKEND", async () => {
@@ -82,7 +86,9 @@ describe("fused-topk", () => {
       const backend = await createBackend();
       console.log(JSON.stringify(backend.name));`;
     expect(await runModule(source, [], { FUSED_TOPK_BACKEND: "cpu" })).toBe("cpu");
-    await expect(runModule(source, [], { FUSED_TOPK_BACKEND: "wasm" })).rejects.toThrow(
+    expect(await runModule(source, [], { FUSED_TOPK_BACKEND: "wasm" })).toBe("wasm");
+    const missing = { FUSED_TOPK_BACKEND: "cuda", LD_LIBRARY_PATH: "", CUDA_VISIBLE_DEVICES: "-1" };
+    await expect(runModule(source, [], missing)).rejects.toThrow(
       "FUSED_TOPK_BACKEND forces a backend that cannot run here",
     );
   });
@@ -118,7 +124,7 @@ describe("fused-topk in a browser", () => {
         else imports.add(specifier!);
       }
     }
-    expect([...imports].sort()).toEqual(["@fused-topk/core", "@fused-topk/webgpu"]);
+    expect([...imports].sort()).toEqual(["@fused-topk/core", "@fused-topk/wasm", "@fused-topk/webgpu"]);
     expect(await readdir(dist)).toContain("browser.d.ts");
   });
 });

@@ -6,7 +6,10 @@ import ts from "typescript";
 import { expect, it } from "vitest";
 
 const root = fileURLToPath(new URL("../../../", import.meta.url));
-const documents = ["README.md", ...["auto", "core", "cuda", "webgpu"].map((name) => `packages/${name}/README.md`)];
+const documents = [
+  "README.md",
+  ...["auto", "core", "cuda", "wasm", "webgpu"].map((name) => `packages/${name}/README.md`),
+];
 
 /** The examples by the name of a file beside this one, which finds the packages as a user's file does. */
 const examples = new Map(

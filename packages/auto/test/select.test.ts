@@ -35,7 +35,7 @@ afterEach(() => {
 });
 
 describe("selection", () => {
-  it("tries cuda, webgpu, cpu and stops at the first that runs here", async () => {
+  it("tries cuda, webgpu, wasm, cpu and stops at the first that runs here", async () => {
     const { loaders, tried } = loadersWith("webgpu", "cpu");
     const { backend, rejected } = await selectFrom(loaders);
     expect(backend.name).toBe("webgpu");
