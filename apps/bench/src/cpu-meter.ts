@@ -1,25 +1,18 @@
-/** The meter of the CPU backend: what JavaScript programs do today, beside it. No Node here. */
-import {
-  allocateResult,
-  type Backend,
-  createCpuBackend,
-  type HostLogits,
-  invalidArgument,
-  type SoftmaxTopK,
-} from "@fused-topk/core";
+/** The meter of the backends that run on the CPU: what JavaScript programs do today, beside them. No Node here. */
+import { allocateResult, type Backend, type HostLogits, invalidArgument, type SoftmaxTopK } from "@fused-topk/core";
 import type { Measurement, MeasureRequest, Meter, Variant } from "@fused-topk/core/measure";
 import { rawBits, repeatRows, widenLogits } from "./data.js";
 
 type Problem = Required<MeasureRequest["options"]>;
 
 /**
- * - `fused`: the CPU backend.
+ * - `fused`: the backend.
  * - `unfused`: the row mapped to probabilities, then the indices of the whole vocabulary sorted by them.
  * - `three-pass`: max, sum, then a heap of the K best: careful code without an intermediate.
  * - `read-floor`: a loop that combines the words of the logits.
  */
-export async function createCpuMeter(): Promise<Meter> {
-  return new CpuMeter(await createCpuBackend());
+export async function createCpuMeter(createBackend: () => Promise<Backend>): Promise<Meter> {
+  return new CpuMeter(await createBackend());
 }
 
 class CpuMeter implements Meter {

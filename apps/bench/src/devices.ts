@@ -21,7 +21,7 @@ export interface Devices {
 }
 
 /** The backends that a bench without `--backend` looks for. */
-export const defaultBackends: readonly BackendName[] = ["cuda", "webgpu", "cpu"];
+export const defaultBackends: readonly BackendName[] = ["cuda", "webgpu", "wasm", "cpu"];
 
 /** Looks for a device of each backend. A missing one is a reason, never an error. */
 export async function findDevices(names: readonly BackendName[]): Promise<Devices> {
@@ -43,21 +43,31 @@ export async function findDevices(names: readonly BackendName[]): Promise<Device
 const finders: Readonly<Record<BackendName, () => Promise<Device>>> = {
   cuda: findCuda,
   webgpu: findWebGPUDevice,
-  wasm: async () => {
-    throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", "The wasm backend is not part of this version.", {
-      fix: 'Use "cpu".',
-    });
-  },
+  wasm: findWasm,
   cpu: async () => ({
     backend: "cpu",
     name: "JavaScript",
     kind: "cpu",
     details: { v8: process.versions.v8 },
     createBackend: createCpuBackend,
-    createMeter: createCpuMeter,
+    createMeter: () => createCpuMeter(createCpuBackend),
     configurations: [configuration("", createCpuBackend)],
   }),
 };
+
+async function findWasm(): Promise<Device> {
+  const { createWasmBackend } = await import("@fused-topk/wasm");
+  await using backend = await createWasmBackend();
+  return {
+    backend: "wasm",
+    name: backend.device,
+    kind: "cpu",
+    details: { v8: process.versions.v8 },
+    createBackend: createWasmBackend,
+    createMeter: () => createCpuMeter(createWasmBackend),
+    configurations: [configuration("", createWasmBackend)],
+  };
+}
 
 async function findCuda(): Promise<Device> {
   const { createCudaBackend } = await import("@fused-topk/cuda");

@@ -4,7 +4,7 @@ import { defaultBackends, findDevices } from "./devices.js";
 import { describeHost, version } from "./environment.js";
 import { describeHostLine } from "./report.js";
 
-const kinds = { gpu: "hardware", software: "software: it runs on the CPU", cpu: "plain JavaScript" } as const;
+const kinds = { gpu: "hardware", software: "software: it runs on the CPU", cpu: "the CPU" } as const;
 
 /** @returns the exit status: 1 when a backend that was asked for is missing. */
 export async function doctor(options: Options): Promise<number> {

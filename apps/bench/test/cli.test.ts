@@ -17,10 +17,20 @@ interface Ended {
   stderr: string;
 }
 
+/** A machine without CUDA, whatever this one has. */
+const withoutCuda = { CUDA_VISIBLE_DEVICES: "-1" };
+
 /** Runs the command; `onOutput` sees what it has written so far and may send it a signal. */
-function bench(args: string[], onOutput?: (stderr: string, kill: (signal: NodeJS.Signals) => void) => void) {
+function bench(
+  args: string[],
+  onOutput?: (stderr: string, kill: (signal: NodeJS.Signals) => void) => void,
+  environment: Record<string, string> = {},
+) {
   return new Promise<Ended>((resolve, reject) => {
-    const child = spawn(process.execPath, [cli, ...args], { stdio: ["ignore", "pipe", "pipe"] });
+    const child = spawn(process.execPath, [cli, ...args], {
+      stdio: ["ignore", "pipe", "pipe"],
+      env: { ...process.env, ...environment },
+    });
     const ended: Ended = { status: null, stdout: "", stderr: "" };
     child.stdout.on("data", (chunk) => {
       ended.stdout += chunk;
@@ -144,7 +154,7 @@ describe("verify", () => {
   });
 
   it("fails when a backend that was asked for is missing", async () => {
-    const { status, stdout } = await bench(["verify", "--backend", "cpu,wasm"]);
+    const { status, stdout } = await bench(["verify", "--backend", "cpu,cuda"], undefined, withoutCuda);
     expect(status).toBe(1);
     expect(stdout).toContain("A backend that --backend asks for is missing.");
   });
@@ -155,6 +165,7 @@ describe("doctor", () => {
     const { status, stdout, stderr } = await bench(["doctor"]);
     expect(status, stderr).toBe(0);
     expect(stdout).toContain("cpu: found");
+    expect(stdout).toMatch(/^wasm: found\n {2}device +WebAssembly SIMD/m);
     expect(stdout).toMatch(/^ {2}largest k +any$/m);
     expect(stdout).toMatch(/^cuda: (found|not here \(ERR_BACKEND_UNAVAILABLE\)\n {2}\S+)/m);
     expect(stdout).toMatch(/^webgpu: found\n {2}device +\S+/m);
@@ -163,9 +174,9 @@ describe("doctor", () => {
   });
 
   it("fails when a backend that was asked for is missing", async () => {
-    const { status, stdout } = await bench(["doctor", "--backend", "wasm"]);
+    const { status, stdout } = await bench(["doctor", "--backend", "cuda"], undefined, withoutCuda);
     expect(status).toBe(1);
-    expect(stdout).toContain("wasm: not here (ERR_BACKEND_UNAVAILABLE)");
+    expect(stdout).toContain("cuda: not here (ERR_BACKEND_UNAVAILABLE)");
   });
 });
 

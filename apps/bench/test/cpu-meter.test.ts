@@ -1,4 +1,4 @@
-import { softmaxTopKReference } from "@fused-topk/core";
+import { createCpuBackend, softmaxTopKReference } from "@fused-topk/core";
 import type { Variant } from "@fused-topk/core/measure";
 import { describe, expect, it } from "vitest";
 import { createCpuMeter } from "../src/cpu-meter.js";
@@ -9,7 +9,7 @@ const vocab = 700;
 const k = 20;
 
 async function measure(variant: Variant, dtype: "f32" | "f16" | "bf16", kind: (typeof dataKinds)[number]) {
-  await using meter = await createCpuMeter();
+  await using meter = await createCpuMeter(createCpuBackend);
   const template = generateLogits(kind, 3, vocab, dtype, 1);
   const options = { rows, vocab, k, dtype };
   const measurement = await meter.measure({ variant, options, template, sets: 3, repeats: 4 });

@@ -14,7 +14,7 @@ const effort = { budget: 20, repeats: 3 };
 
 /** The CPU, with one of its parts replaced. */
 async function device(replaced: { measure?: Meter["measure"]; softmaxTopK?: Backend["softmaxTopK"] } = {}) {
-  const meter = await createCpuMeter();
+  const meter = await createCpuMeter(createCpuBackend);
   const backend = await createCpuBackend();
   return {
     backend: "cpu",
@@ -64,7 +64,7 @@ describe("a scenario on a device", () => {
   });
 
   it("marks a wrong result", async () => {
-    const inner = await createCpuMeter();
+    const inner = await createCpuMeter(createCpuBackend);
     const wrong = async (request: MeasureRequest) => {
       const measurement = await inner.measure(request);
       if (measurement.result !== undefined) measurement.result.indices[0]! ^= 1;
@@ -90,7 +90,7 @@ describe("a scenario on a device", () => {
 
   it("forces a path of the fused kernel alone", async () => {
     const asked: [string, string | undefined][] = [];
-    const inner = await createCpuMeter();
+    const inner = await createCpuMeter(createCpuBackend);
     const measured = (request: MeasureRequest) => {
       asked.push([request.variant, request.path]);
       return inner.measure(request);
