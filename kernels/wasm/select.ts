@@ -1,74 +1,100 @@
-// The running selection of a row: a threshold and a candidate buffer in place of a sorted list. Exact for every input.
+// The running selection of a row: a threshold and a candidate buffer in place of a sorted list. Exact for every input, in
+// whatever order the logits come.
 //
-// A logit that does not beat the threshold, the K-th best seen when the buffer was last cut, costs one comparison. The
-// others are appended; a full buffer is cut to its K best by quickselect, which raises the threshold.
-import { CANDIDATES } from "./layout";
-import { candidate_logit, make_candidate } from "./row_state";
+// A logit that does not come before the K-th best seen when the buffer was last cut costs one comparison. The others are
+// appended; a full buffer is cut to its K best by quickselect, which raises the threshold.
+import { BLOCK, candidates } from "./layout";
+import { candidate_index, logit_of_key, make_candidate } from "./row_state";
 
-const MIN_SLACK: u32 = 64;
+// Room for a block in which every logit is better than the last.
+const ROOM: u32 = BLOCK;
+// At the end of a block the buffer is cut if it holds so many beyond K, or twice K: an early threshold spares appends.
+const SLACK: u32 = 64;
 
-// A logit x can be among the K best only if !(x <= threshold): NaN, the initial value, admits everything.
-export let threshold: f32 = f32.NaN;
+// The K-th best when the buffer was last cut; 0, which every candidate comes before, until then.
+let worst: u64;
 let k: u32;
 let capacity: u32;
+let soft_capacity: u32;
 let length: u32;
 
 export function clear(k_: u32): void {
   k = k_;
-  capacity = k < MIN_SLACK ? k + MIN_SLACK : 2 * k;
+  capacity = k < ROOM ? k + ROOM : 2 * k;
+  soft_capacity = k < SLACK ? k + SLACK : 2 * k;
   length = 0;
-  threshold = f32.NaN;
+  worst = 0;
 }
 
-// Adds a logit. Indices come in ascending order: the threshold lets later ties fall.
+// Of a block whose first index is `first`, a logit can be among the K best only if it is greater; NaN where any can.
+//
+// A tie with the K-th best comes before it only at a lower index, so a block beyond that index needs to be greater. In the
+// others a logit two keys below the threshold is: one key may be that of -0, which equals +0.
+export function floor_of(first: u32): f32 {
+  const key = <u32>(worst >> 32);
+  if (key === 0) return f32.NaN;
+  return logit_of_key(first > candidate_index(worst) ? key : key - 2);
+}
+
+// Adds a logit, if it is among the K best so far.
 export function append(logit: f32, index: u32): void {
+  const candidate = make_candidate(logit, index);
+  if (candidate <= worst) return;
   if (length === capacity) cut();
-  set(length++, make_candidate(logit, index));
+  set(length++, candidate);
+}
+
+// After a block.
+export function settle(): void {
+  if (length >= soft_capacity) cut();
 }
 
 // Brings the K best appended since `clear` to the front of the buffer, best first.
 export function sort_top(): void {
-  if (length > k) cut();
   sort(0, length - 1);
 }
 
 export function candidate(i: u32): u64 {
-  return load<u64>(CANDIDATES + ((<usize>i) << 3));
+  return load<u64>(candidates + ((<usize>i) << 3));
 }
 
 function set(i: u32, value: u64): void {
-  store<u64>(CANDIDATES + ((<usize>i) << 3), value);
+  store<u64>(candidates + ((<usize>i) << 3), value);
 }
 
-// Hoare's quickselect; then the K best are at the front, in no order.
+// Hoare's quickselect, until at least K and few more are left: the least of them is the new threshold.
 function cut(): void {
+  const target = k - 1;
   let low: u32 = 0;
   let high = length - 1;
+  let middle = target;
   while (low < high) {
-    const middle = partition(low, high);
-    if (k - 1 <= middle) high = middle;
-    else low = middle + 1;
+    middle = partition(low, high);
+    if (middle < target) low = middle + 1;
+    else if (middle > target + (k >>> 2)) high = middle - 1;
+    else break;
+    middle = target;
   }
-  length = k;
-  let worst = candidate(0);
-  for (let i: u32 = 1; i < k; i++) worst = candidate(i) < worst ? candidate(i) : worst;
-  threshold = candidate_logit(worst);
+  length = middle + 1;
+  worst = candidate(middle);
 }
 
 const SHORT: u32 = 16;
 
-// Quicksort, descending. The longer part is taken by the loop, so that the stack stays short.
-function sort(low: u32, high: u32): void {
-  while (high - low >= SHORT) {
-    const middle = partition(low, high);
+// Quicksort, descending, of the K best; parts that begin beyond them stay as they are. The longer part is taken by the loop, so that the stack stays short. Places are signed: a part may
+// end before it begins.
+function sort(low: i32, high: i32): void {
+  while (high - low >= <i32>SHORT && low < <i32>k) {
+    const middle = <i32>partition(low, high);
     if (middle - low < high - middle) {
-      sort(low, middle);
+      sort(low, middle - 1);
       low = middle + 1;
     } else {
       sort(middle + 1, high);
-      high = middle;
+      high = middle - 1;
     }
   }
+  if (low >= <i32>k) return;
   for (let i = low + 1; i <= high; i++) {
     const held = candidate(i);
     let hole = i;
@@ -77,20 +103,27 @@ function sort(low: u32, high: u32): void {
   }
 }
 
-// Parts low..high in two, neither empty: none after the place returned comes before one up to it. Candidates are distinct,
-// so the median of three is never the last of a range, which Hoare's scheme needs.
+// Moves what comes before a pivot of low..high ahead of it and returns the pivot's place. Lomuto's scheme, without a branch
+// that depends on the data: a mispredicted one costs more than the store it saves.
 function partition(low: u32, high: u32): u32 {
-  const pivot = median(candidate(low), candidate((low + high) >>> 1), candidate(high));
-  let i = low;
-  let j = high;
-  while (true) {
-    while (candidate(i) > pivot) i++;
-    while (candidate(j) < pivot) j--;
-    if (i >= j) return j;
-    const held = candidate(i);
-    set(i++, candidate(j));
-    set(j--, held);
+  const middle = (low + high) >>> 1;
+  const pivot = median(candidate(low), candidate(middle), candidate(high));
+  const last = candidate(high);
+  if (pivot !== last) {
+    set(pivot === candidate(low) ? low : middle, last);
+    set(high, pivot);
   }
+  let place = candidates + ((<usize>low) << 3);
+  const end = candidates + ((<usize>high) << 3);
+  for (let at = place; at < end; at += 8) {
+    const held = load<u64>(at);
+    store<u64>(at, load<u64>(place));
+    store<u64>(place, held);
+    place += (<usize>(held > pivot)) << 3;
+  }
+  store<u64>(end, load<u64>(place));
+  store<u64>(place, pivot);
+  return <u32>((place - candidates) >>> 3);
 }
 
 function median(a: u64, b: u64, c: u64): u64 {

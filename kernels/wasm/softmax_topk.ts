@@ -1,76 +1,184 @@
-// The kernel: a row is streamed once, in blocks that stay in the first-level cache.
+// The kernel: a row is streamed once, in blocks that stay in the first-level cache. A block is read twice there: for its
+// largest logit and its candidates (select.ts), then for its weights (exp.ts).
 //
-// The caller begins a row, pushes its logits in one piece or in several, and finishes it. A block is read twice: for its
-// largest logit and its candidates, then for its weights against that.
-import { BLOCK, INDICES, LOGITS, MAX_K, PROBS } from "./layout";
-import { F32, GROUP, stage } from "./logits";
-import { candidate_index, candidate_logit, empty, log_sum_exp, probability, push } from "./row_state";
-import { append, candidate, clear, sort_top, threshold } from "./select";
+// Blocks are visited in a permuted order: a fixed stride, near the golden section of their number and coprime to it. Any
+// prefix of the visit is then an even sample of the row, and a sorted row costs no more than a random one.
+//
+// A row reaches the kernel in one of two ways. It is pushed, in one piece or in several: begin, push_logits, finish. Or it
+// belongs to a job, rows that lie in this memory, which any number of threads solve: each takes the next row.
+import { BLOCK, enter, INDICES, JOB, LOG_SUM_EXP, logits_address, MAX_K, PROBS } from "./layout";
+import { bytes_of, GROUP, stage } from "./logits";
+import { candidate_index, candidate_logit, empty, end, log_sum_exp, probability, push } from "./row_state";
+import { append, candidate, clear, floor_of, settle, sort_top } from "./select";
+
+export { fuses } from "./exp";
+export { logits_address };
 
 let k: u32;
-let seen: u32;
 
 export function max_k(): u32 {
   return MAX_K;
 }
-// Addresses: float32 probs and uint32 indices, K of each after `finish`; and the first byte that is the caller's.
+// Addresses of the results: row r of a job has its K at r K.
 export function probs(): usize {
   return PROBS;
 }
 export function indices(): usize {
   return INDICES;
 }
-export function logits(): usize {
-  return LOGITS;
+export function log_sum_exps(): usize {
+  return LOG_SUM_EXP;
 }
 
 export function begin(k_: u32, temperature: f64): void {
   k = k_;
-  seen = 0;
   empty(temperature);
   clear(k);
 }
 
-// The next `count` logits of the row, at any address. `dtype`: 0 f32, 1 f16, 2 bf16.
-export function push_logits(address: usize, count: u32, dtype: u32): void {
-  const size: usize = dtype === F32 ? 4 : 2;
-  while (count > 0) {
-    const length = count < BLOCK ? count : BLOCK;
-    const block = stage(address, length, dtype);
+// `count` logits of the row from index `first`, at any address. `dtype`: 0 f32, 1 f16, 2 bf16.
+export function push_logits(address: usize, count: u32, dtype: u32, first: u32): void {
+  const blocks = (count + BLOCK - 1) / BLOCK;
+  const stride = stride_of(blocks);
+  let block: u32 = 0;
+  for (let i: u32 = 0; i < blocks; i++) {
+    const from = block * BLOCK;
+    const length = count - from < BLOCK ? count - from : BLOCK;
     const groups = (length + GROUP - 1) / GROUP;
-    push(block, groups, select_block(block, length, groups));
-    seen += length;
-    address += <usize>length * size;
-    count -= length;
+    const at = stage(address + bytes_of(from, dtype), length, dtype);
+    push(at, groups, select_block(at, length, groups, first + from));
+    settle();
+    block += stride;
+    if (block >= blocks) block -= blocks;
   }
 }
 
-// Writes the results of the row and returns its logSumExp. At least K logits were pushed.
-export function finish(): f32 {
+// Writes the results of the row as those of row `row`. At least K logits were pushed.
+export function finish(row: u32): void {
+  end();
   sort_top();
+  const to = (<usize>(row * k)) << 2;
   for (let i: u32 = 0; i < k; i++) {
     const best = candidate(i);
-    store<f32>(PROBS + ((<usize>i) << 2), probability(candidate_logit(best)));
-    store<u32>(INDICES + ((<usize>i) << 2), candidate_index(best));
+    store<f32>(PROBS + to + ((<usize>i) << 2), probability(candidate_logit(best)));
+    store<u32>(INDICES + to + ((<usize>i) << 2), candidate_index(best));
   }
-  return log_sum_exp();
+  store<f32>(LOG_SUM_EXP + ((<usize>row) << 2), log_sum_exp());
 }
 
-// Offers a block to the candidate buffer and returns its largest number.
+// The job: what its threads count, and what they are to do.
+@unmanaged
+class Job {
+  next: u32; // the row that is taken next
+  ready: u32; // rows that are there
+  done: u32; // rows whose results are there
+  rows: u32;
+  address: usize;
+  row_bytes: usize;
+  vocab: u32;
+  k: u32;
+  dtype: u32;
+  temperature: f64;
+}
+
+const job = changetype<Job>(JOB);
+
+// A job of `rows` rows, `row_bytes` apart, of which the first `ready` are there. No thread may be at work.
+export function post(
+  address: usize,
+  row_bytes: usize,
+  rows: u32,
+  ready: u32,
+  vocab: u32,
+  k_: u32,
+  dtype: u32,
+  temperature: f64,
+): void {
+  job.address = address;
+  job.row_bytes = row_bytes;
+  job.rows = rows;
+  job.vocab = vocab;
+  job.k = k_;
+  job.dtype = dtype;
+  job.temperature = temperature;
+  atomic.store<u32>(JOB + offsetof<Job>("done"), 0);
+  atomic.store<u32>(JOB + offsetof<Job>("ready"), ready);
+  atomic.store<u32>(JOB + offsetof<Job>("next"), 0);
+}
+
+// Says that the first `ready` rows of the job are there.
+export function publish(ready: u32): void {
+  atomic.store<u32>(JOB + offsetof<Job>("ready"), ready);
+  atomic.notify(JOB + offsetof<Job>("ready"), -1);
+}
+
+// How many rows of the job are done.
+export function done(): u32 {
+  return atomic.load<u32>(JOB + offsetof<Job>("done"));
+}
+
+// Solves rows of the job, as that thread, until none is left to take.
+export function solve(thread: u32): void {
+  enter(thread);
+  while (true) {
+    const row = atomic.add<u32>(JOB + offsetof<Job>("next"), 1);
+    if (row >= job.rows) return;
+    for (let ready = ready_rows(); ready <= row; ready = ready_rows())
+      atomic.wait<i32>(JOB + offsetof<Job>("ready"), ready, -1);
+    begin(job.k, job.temperature);
+    push_logits(job.address + <usize>row * job.row_bytes, job.vocab, job.dtype, 0);
+    finish(row);
+    atomic.add<u32>(JOB + offsetof<Job>("done"), 1);
+  }
+}
+
+function ready_rows(): u32 {
+  return atomic.load<u32>(JOB + offsetof<Job>("ready"));
+}
+
+// A step that is coprime to `count` and near its golden section.
+export function stride_of(count: u32): u32 {
+  let stride = <u32>Math.round(<f64>count * 0.6180339887498949);
+  while (greatest_common_divisor(count, stride) > 1) stride++;
+  return stride;
+}
+
+function greatest_common_divisor(a: u32, b: u32): u32 {
+  while (b !== 0) {
+    const rest = a % b;
+    a = b;
+    b = rest;
+  }
+  return a;
+}
+
+// Offers a block to the candidate buffer and returns its largest number, or the threshold where that is greater.
 //
-// pmax is one instruction. It drops a NaN on its right and keeps one on its left, hence a chain and no tree: a NaN among the
-// first four of a group has the whole group searched, and the others hide nothing. A row with a NaN needs no exact max.
-function select_block(block: usize, length: u32, groups: u32): f32 {
+// pmax is one instruction. It drops a NaN on its right, and what it begins with here is none: no NaN hides a logit.
+function select_block(block: usize, length: u32, groups: u32, first: u32): f32 {
   let highest = f32x4.splat(-f32.POSITIVE_INFINITY);
-  let least = f32x4.splat(threshold);
-  for (let group: u32 = 0; group < groups; group++) {
-    const at = block + ((<usize>group) << 6);
-    const first = f32x4.pmax(v128.load(at), v128.load(at, 16));
-    const group_max = f32x4.pmax(f32x4.pmax(first, v128.load(at, 32)), v128.load(at, 48));
-    highest = f32x4.pmax(highest, group_max);
-    if (!i32x4.all_true(f32x4.le(group_max, least))) {
-      append_group(block, group * GROUP, length);
-      least = f32x4.splat(threshold);
+  const floor = floor_of(first);
+  if (F32.isNaN(floor)) {
+    for (let i: u32 = 0; i < length; i++) append(load<f32>(block + ((<usize>i) << 2)), first + i);
+    for (let at = block, end = block + <usize>groups * GROUP * 4; at < end; at += 16)
+      highest = f32x4.pmax(highest, v128.load(at));
+  } else {
+    let least = f32x4.splat(floor);
+    for (let at = block, end = block + <usize>groups * GROUP * 4; at < end; at += GROUP * 4) {
+      const a = f32x4.pmax(
+        f32x4.pmax(f32x4.pmax(f32x4.pmax(least, v128.load(at)), v128.load(at, 16)), v128.load(at, 32)),
+        v128.load(at, 48),
+      );
+      const b = f32x4.pmax(
+        f32x4.pmax(f32x4.pmax(f32x4.pmax(least, v128.load(at, 64)), v128.load(at, 80)), v128.load(at, 96)),
+        v128.load(at, 112),
+      );
+      const group_max = f32x4.pmax(a, b);
+      highest = f32x4.pmax(highest, group_max);
+      if (v128.any_true(f32x4.gt(group_max, least))) {
+        append_group(at, first + (<u32>(at - block) >>> 2), least);
+        least = f32x4.splat(floor_of(first));
+      }
     }
   }
   const pair = f32x4.pmax(highest, i64x2.shuffle(highest, highest, 1, 0));
@@ -79,10 +187,16 @@ function select_block(block: usize, length: u32, groups: u32): f32 {
   return a > b ? a : b;
 }
 
-function append_group(block: usize, from: u32, length: u32): void {
-  const end = length < from + GROUP ? length : from + GROUP;
-  for (let i = from; i < end; i++) {
-    const logit = load<f32>(block + ((<usize>i) << 2));
-    if (!(logit <= threshold)) append(logit, seen + i);
+// Appends those of a group that are above the floor.
+function append_group(group: usize, first: u32, floor: v128): void {
+  for (let i: u32 = 0; i < GROUP; i += 4) {
+    for (
+      let above = i32x4.bitmask(f32x4.gt(v128.load(group + ((<usize>i) << 2)), floor));
+      above !== 0;
+      above &= above - 1
+    ) {
+      const at = i + <u32>ctz(above);
+      append(load<f32>(group + ((<usize>at) << 2)), first + at);
+    }
   }
 }

@@ -1,4 +1,4 @@
-// Writes src/generated/module.ts: kernels/wasm, compiled and inlined, so that no bundler and no runtime has a file to find.
+// Writes src/generated/: kernels/wasm, compiled and inlined, so that no bundler and no runtime has a file to find.
 import { mkdirSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { main } from "assemblyscript/asc";
@@ -6,20 +6,30 @@ import { main } from "assemblyscript/asc";
 const root = fileURLToPath(new URL("../../../", import.meta.url));
 const target = fileURLToPath(new URL("../src/generated/", import.meta.url));
 
-let binary;
-const { error, stderr } = await main(
-  [
-    "kernels/wasm/softmax_topk.ts",
-    ...["--baseDir", root, "--outFile", "softmax_topk.wasm"],
-    ...["--runtime", "stub", "--enable", "simd", "--importMemory", "--use", "abort="],
-    ...["--optimizeLevel", "3", "--converge", "--noAssert"],
-  ],
-  { writeFile: (_, contents) => (binary = contents) },
-);
-if (error) throw new Error(`kernels/wasm does not compile.\n${stderr}`, { cause: error });
-const base64 = Buffer.from(binary).toString("base64");
 mkdirSync(target, { recursive: true });
-writeFileSync(
-  `${target}module.ts`,
-  `// Written by scripts/generate.mjs from kernels/wasm.\nexport const base64 = "${base64}";\n`,
-);
+const relaxed = await compile("softmax_topk.ts", "--enable", "relaxed-simd");
+const plain = await compile("softmax_topk.ts");
+write("kernels.ts", `/** Fastest first. */\nexport const kernels = ${JSON.stringify([relaxed, plain])};\n`);
+
+/** The module as base64, and where in it a byte says what the memory is that it imports: 3, shared; 1, not. */
+async function compile(file, ...options) {
+  let binary;
+  const { error, stderr } = await main(
+    [
+      `kernels/wasm/${file}`,
+      ...["--baseDir", root, "--outFile", "module.wasm"],
+      ...["--runtime", "stub", "--use", "abort=", "--enable", "simd", "--enable", "threads"],
+      ...["--importMemory", "--initialMemory", "1", "--sharedMemory", "--maximumMemory", "65536"],
+      ...["--optimizeLevel", "3", "--converge", "--noAssert", ...options],
+    ],
+    { writeFile: (_, contents) => (binary = contents) },
+  );
+  if (error) throw new Error(`kernels/wasm/${file} does not compile.\n${stderr}`, { cause: error });
+  const module = Buffer.from(binary);
+  const name = Buffer.from("\u0003env\u0006memory\u0002\u0003");
+  return { base64: module.toString("base64"), sharedAt: module.indexOf(name) + name.length - 1 };
+}
+
+function write(name, text) {
+  writeFileSync(`${target}${name}`, `// Written by scripts/generate.mjs from kernels/wasm.\n${text}`);
+}

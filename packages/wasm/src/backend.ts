@@ -1,4 +1,4 @@
-/** The WebAssembly backend: validation, tiles of host logits, memory that callers write their logits to. */
+/** The WebAssembly backend: validation, the ways to the kernel, memory that callers write their logits to. */
 import {
   allocateResult,
   type Backend,
@@ -7,14 +7,25 @@ import {
   disposedError,
   type HostLogits,
   invalidArgument,
-  type ResolvedOptions,
   resolveHostOptions,
   type SoftmaxTopK,
   type SoftmaxTopKOptions,
 } from "@fused-topk/core";
-import { compileKernel, instantiateKernel, type Kernel } from "./kernel.js";
+import { type CompiledKernel, compileKernel, instantiateKernel, type Kernel } from "./kernel.js";
+import { Pool } from "./pool.js";
+import {
+  dtypeCode,
+  type Problem,
+  STORE,
+  solveInMemory,
+  solveInMemoryOnThreads,
+  solveOnThreads,
+  solveThroughTile,
+  TILE,
+} from "./solve.js";
+import { hardwareThreads, noThreadsReason } from "./worker.js";
 
-/** fused-topk in WebAssembly SIMD, on the calling thread. */
+/** fused-topk in WebAssembly SIMD: on the calling thread, and on worker threads where several rows are worth it. */
 export interface WasmBackend extends Backend {
   readonly name: "wasm";
   /**
@@ -24,47 +35,88 @@ export interface WasmBackend extends Backend {
    * the caller holds it, whatever else is allocated and after `dispose()` too. Letting go of it frees it. An engine holds
    * some hundred such memories at a time: take a large one, and use subarrays of it, rather than many.
    *
+   * Where the backend has threads, the array's buffer is a `SharedArrayBuffer`, which few other APIs take.
+   *
    * @returns zeros; f16 and bf16 as raw bits, so pass the `dtype` with every call.
    * @throws {FusedTopKError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_MEMORY`, `ERR_DISPOSED`
    */
-  alloc(length: number, dtype: "f32"): Float32Array<ArrayBuffer>;
-  alloc(length: number, dtype: "f16" | "bf16"): Uint16Array<ArrayBuffer>;
-  alloc(length: number, dtype: DType): Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer>;
+  alloc(length: number, dtype: "f32"): Float32Array;
+  alloc(length: number, dtype: "f16" | "bf16"): Uint16Array;
+  alloc(length: number, dtype: DType): Float32Array | Uint16Array;
 }
+
+/** Options of `createWasmBackend`. */
+export interface WasmBackendOptions {
+  /**
+   * How many threads may work at a call, the calling one among them. Default: those of the processor, at most 8. Where
+   * memory cannot be shared, as in a page that is not cross-origin isolated, there is one, and `device` says why.
+   */
+  threads?: number;
+}
+
+const MOST_THREADS = 8;
+/** Logits from which a call is worth waking the workers for: some 0.1 ms on one thread. */
+const WORTHWHILE = 200_000;
 
 /**
- * Creates the WebAssembly backend.
+ * Creates the WebAssembly backend. Workers are started by the first call that is worth it, and never keep a process alive.
  *
- * @throws {FusedTopKError} as a rejection: `ERR_BACKEND_UNAVAILABLE` where the engine has no WebAssembly SIMD.
+ * @throws {FusedTopKError} as a rejection: `ERR_BACKEND_UNAVAILABLE` where the engine has no WebAssembly SIMD;
+ *   `ERR_INVALID_ARGUMENT`.
  */
-export async function createWasmBackend(): Promise<WasmBackend> {
-  return new Implementation(await compileKernel());
+export async function createWasmBackend(options: WasmBackendOptions = {}): Promise<WasmBackend> {
+  return createBackend(options, WORTHWHILE);
 }
 
-/** Bytes of host logits that are copied at a time, and read while they are in the second-level cache. */
-const TILE = 65536;
-/** The codes of kernels/wasm/logits.ts. */
-const dtypeCode: Readonly<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2 };
+/** `worthwhile`: logits from which a call is spread over the threads. */
+export async function createBackend(options: WasmBackendOptions, worthwhile: number): Promise<WasmBackend> {
+  if (typeof options !== "object" || options === null) {
+    throw invalidArgument("options", "an object", options, "Pass { threads: 4 } or nothing.");
+  }
+  const { threads = Math.min(MOST_THREADS, hardwareThreads()) } = options;
+  if (!Number.isInteger(threads) || threads < 1) {
+    throw invalidArgument("threads", "an integer >= 1", threads, "Pass 1 to stay on the calling thread.");
+  }
+  const reason = threads === 1 ? undefined : noThreadsReason();
+  return new Implementation(await compileKernel(), reason === undefined ? threads : 1, worthwhile, reason);
+}
 
 class Implementation implements WasmBackend {
   readonly name = "wasm";
-  readonly device = "WebAssembly SIMD, one thread";
   readonly limits: { readonly maxK: number };
-  readonly #module: WebAssembly.Module;
-  /** For logits that are not in memory of this backend. */
+  readonly #kernel: CompiledKernel;
+  readonly #threads: number;
+  readonly #worthwhile: number;
+  #noThreads: string | undefined;
+  /** For logits that are not in memory of this backend, on the calling thread. */
   readonly #host: Kernel;
   readonly #allocated = new WeakMap<ArrayBufferLike, Kernel>();
+  /** For rows that are copied for the threads. */
+  #store: Kernel | undefined;
+  #pool: Pool | undefined;
+  /** Settles when the last call on the threads has, and they idle. */
+  #turn: Promise<unknown> = Promise.resolve();
+  #pending = 0;
   #disposed = false;
 
-  constructor(module: WebAssembly.Module) {
-    this.#module = module;
-    this.#host = instantiateKernel(module, TILE);
+  constructor(kernel: CompiledKernel, threads: number, worthwhile: number, noThreads: string | undefined) {
+    this.#kernel = kernel;
+    this.#threads = threads;
+    this.#worthwhile = worthwhile;
+    this.#noThreads = noThreads;
+    this.#host = instantiateKernel(kernel, TILE, 1);
     this.limits = { maxK: this.#host.exports.max_k() };
   }
 
-  alloc(length: number, dtype: "f32"): Float32Array<ArrayBuffer>;
-  alloc(length: number, dtype: "f16" | "bf16"): Uint16Array<ArrayBuffer>;
-  alloc(length: number, dtype: DType): Float32Array<ArrayBuffer> | Uint16Array<ArrayBuffer> {
+  get device(): string {
+    const simd = this.#kernel.isRelaxed ? "relaxed SIMD" : "SIMD";
+    if (this.#noThreads !== undefined) return `WebAssembly ${simd}, one thread: ${this.#noThreads}`;
+    return `WebAssembly ${simd}, ${this.#threads === 1 ? "one thread" : `${this.#threads} threads`}`;
+  }
+
+  alloc(length: number, dtype: "f32"): Float32Array;
+  alloc(length: number, dtype: "f16" | "bf16"): Uint16Array;
+  alloc(length: number, dtype: DType): Float32Array | Uint16Array {
     if (this.#disposed) throw disposedError("wasm backend");
     if (!Number.isSafeInteger(length) || length < 0) {
       throw invalidArgument("length", "an integer >= 0", length, "Pass the number of logits.");
@@ -72,60 +124,71 @@ class Implementation implements WasmBackend {
     if (!Object.hasOwn(dtypeCode, dtype)) {
       throw invalidArgument("dtype", '"f32", "f16" or "bf16"', dtype, "Pass one of these.");
     }
-    const kernel = instantiateKernel(this.#module, length * bytesPerElement[dtype]);
+    const kernel = instantiateKernel(this.#kernel, length * bytesPerElement[dtype], this.#threads);
     const { buffer } = kernel.memory;
     this.#allocated.set(buffer, kernel);
-    return new (dtype === "f32" ? Float32Array : Uint16Array)(buffer, kernel.exports.logits(), length);
+    return new (dtype === "f32" ? Float32Array : Uint16Array)(buffer, kernel.logits, length);
   }
 
   async softmaxTopK(logits: HostLogits, options: SoftmaxTopKOptions): Promise<SoftmaxTopK> {
     if (this.#disposed) throw disposedError("wasm backend");
     const resolved = resolveHostOptions(logits, options, this.limits.maxK);
-    const { rows, k, temperature } = resolved;
-    const result = allocateResult(rows, k);
+    const { rows, k, vocab } = resolved;
+    const problem: Problem = { logits, options: resolved, result: allocateResult(rows, k) };
     const own = this.#allocated.get(logits.buffer);
-    const { memory, exports } = own ?? this.#host;
-    const push = own === undefined ? pushTiles : pushInPlace;
-    const probs = new Float32Array(memory.buffer, exports.probs(), k);
-    const indices = new Uint32Array(memory.buffer, exports.indices(), k);
-    for (let row = 0; row < rows; row++) {
-      exports.begin(k, temperature);
-      push(own ?? this.#host, logits, resolved, row);
-      result.logSumExp[row] = exports.finish();
-      result.probs.set(probs, row * k);
-      result.indices.set(indices, row * k);
+    const fits = own !== undefined || 2 * vocab * bytesPerElement[resolved.dtype] <= STORE;
+    if (rows > 1 && rows * vocab >= this.#worthwhile && fits && this.#hasThreads()) {
+      await this.#inTurn((pool) => this.#onThreads(pool, own, problem));
+    } else if (own !== undefined && this.#pending > 0) {
+      await this.#inTurn(async () => this.#alone(own, problem)); // workers may be at a job in this memory
+    } else {
+      this.#alone(own, problem);
     }
-    return result;
+    return problem.result;
   }
 
   async dispose(): Promise<void> {
     this.#disposed = true;
+    await this.#turn;
+    this.#pool?.dispose();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
     return this.dispose();
   }
-}
 
-/** Pushes a row that lies in the kernel's memory. */
-function pushInPlace({ exports }: Kernel, logits: HostLogits, options: ResolvedOptions, row: number): void {
-  const { vocab, dtype, offset, rowStride } = options;
-  const address = logits.byteOffset + (offset + row * rowStride) * bytesPerElement[dtype];
-  exports.push_logits(address, vocab, dtypeCode[dtype]);
-}
+  #alone(own: Kernel | undefined, problem: Problem): void {
+    if (own === undefined) solveThroughTile(this.#host, problem);
+    else solveInMemory(own, problem);
+  }
 
-/** Pushes a row of host memory through the tile. */
-function pushTiles({ memory, exports }: Kernel, logits: HostLogits, options: ResolvedOptions, row: number): void {
-  const { vocab, dtype, offset, rowStride } = options;
-  const size = bytesPerElement[dtype];
-  // Copied as integers: a copy of floats may change the bits of a NaN, and a Float16Array copies slowly.
-  const bits = size === 4 ? Uint32Array : Uint16Array;
-  const from = new bits(logits.buffer as ArrayBuffer, logits.byteOffset + (offset + row * rowStride) * size, vocab);
-  const address = exports.logits();
-  const tile = new bits(memory.buffer, address, TILE / size);
-  for (let start = 0; start < vocab; start += tile.length) {
-    const part = from.subarray(start, start + tile.length);
-    tile.set(part);
-    exports.push_logits(address, part.length, dtypeCode[dtype]);
+  async #onThreads(pool: Pool, own: Kernel | undefined, problem: Problem): Promise<void> {
+    this.#store ??= own === undefined ? instantiateKernel(this.#kernel, STORE, this.#threads) : undefined;
+    const isSolved =
+      own === undefined
+        ? await solveOnThreads(this.#store!, pool, problem)
+        : await solveInMemoryOnThreads(own, pool, problem);
+    if (!isSolved) this.#alone(own, problem);
+  }
+
+  /** Whether the threads have begun; starts them where there can be some. */
+  #hasThreads(): boolean {
+    if (this.#threads === 1) return false;
+    this.#pool ??= new Pool(this.#kernel, this.#threads);
+    this.#noThreads = this.#pool.failure?.message;
+    return this.#noThreads === undefined && (this.#pending > 0 || this.#pool.isIdle);
+  }
+
+  /** Calls on the threads, and on memory that they may work in, go one after another. */
+  async #inTurn(work: (pool: Pool) => Promise<void>): Promise<void> {
+    const pool = this.#pool!;
+    this.#pending++;
+    const done = this.#turn.then(() => work(pool));
+    const idle = async () => {
+      await pool.until(() => pool.isIdle);
+      this.#pending--;
+    };
+    this.#turn = done.then(idle, idle);
+    await done;
   }
 }

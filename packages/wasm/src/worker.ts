@@ -1,0 +1,91 @@
+/** One worker thread, the same in a browser and in Node, Deno and Bun. */
+
+/** What a worker is told: to solve the job in a memory. Without a memory, in the one it was given last. */
+export interface Task {
+  thread: number;
+  module?: WebAssembly.Module;
+  memory?: WebAssembly.Memory;
+}
+
+export interface WorkerThread {
+  post(task: Task): void;
+  /** Whether the process waits for this worker. */
+  hold(held: boolean): void;
+  terminate(): void;
+}
+
+/** What a worker tells: `true` when it has begun and whenever it is done, an error once and for all. */
+export type OnReply = (reply: true | Error) => void;
+
+/** The worker's program, as text: no bundler and no runtime has a file to find. */
+const program = `
+  const port = typeof require === "function" ? require("node:worker_threads").parentPort : self;
+  let solve;
+  port.onmessage = ({ data: { thread, module, memory } }) => {
+    if (memory) {
+      const row_state = { exp: Math.exp, log: Math.log };
+      ({ solve } = new WebAssembly.Instance(module, { env: { memory }, row_state }).exports);
+    }
+    solve(thread);
+    port.postMessage(true);
+  };
+  port.postMessage(true);`;
+
+/** The part of node:worker_threads and node:os that is used. */
+interface NodeModules {
+  "node:worker_threads": {
+    Worker: new (
+      program: string,
+      options: { eval: true },
+    ) => {
+      postMessage(task: Task): void;
+      on(event: "message" | "error" | "exit", listener: (value: unknown) => void): void;
+      ref(): void;
+      unref(): void;
+      terminate(): Promise<number>;
+    };
+  };
+  "node:os": { availableParallelism(): number };
+}
+
+/** A module of Node's, without an import that a bundler would follow; `undefined` in a browser. */
+function nodeModule<Name extends keyof NodeModules>(name: Name): NodeModules[Name] | undefined {
+  const { process } = globalThis as { process?: { getBuiltinModule?: (name: string) => unknown } };
+  return process?.getBuiltinModule?.(name) as NodeModules[Name] | undefined;
+}
+
+/** How many threads the processor has. */
+export function hardwareThreads(): number {
+  return nodeModule("node:os")?.availableParallelism() ?? globalThis.navigator?.hardwareConcurrency ?? 1;
+}
+
+/** Why there can be no threads here; `undefined` where there can. */
+export function noThreadsReason(): string | undefined {
+  if (nodeModule("node:worker_threads") !== undefined) return undefined;
+  if (!globalThis.crossOriginIsolated) return "the page is not cross-origin isolated";
+  return "Worker" in globalThis ? undefined : "there are no workers here";
+}
+
+/** @throws where a page's policy forbids it; some engines report that to `onReply` instead. */
+export function startWorker(onReply: OnReply): WorkerThread {
+  const node = nodeModule("node:worker_threads");
+  if (node !== undefined) {
+    const worker = new node.Worker(program, { eval: true });
+    worker.on("message", () => onReply(true));
+    worker.on("error", (error) => onReply(error as Error));
+    worker.unref();
+    return {
+      post: (task) => worker.postMessage(task),
+      hold: (held) => (held ? worker.ref() : worker.unref()),
+      terminate: () => void worker.terminate(),
+    };
+  }
+  const url = URL.createObjectURL(new Blob([program], { type: "text/javascript" }));
+  const worker = new Worker(url);
+  worker.onmessage = () => {
+    URL.revokeObjectURL(url);
+    onReply(true);
+  };
+  worker.onerror = ({ message }) => onReply(new Error(message || "The worker could not start."));
+  return { post: (task) => worker.postMessage(task), hold: () => {}, terminate: () => worker.terminate() };
+}
