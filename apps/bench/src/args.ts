@@ -22,6 +22,8 @@ export interface Options {
   /** Path of the result file to write. */
   json?: string;
   seed: number;
+  /** Beside other libraries, in place of the measurement of devices. */
+  peers: boolean;
   quick: boolean;
   full: boolean;
   help: boolean;
@@ -32,7 +34,7 @@ const dtypeNames: readonly DType[] = ["f32", "f16", "bf16"];
 
 /** The options each command takes, beside `--backend`, `--json` and `--help`. */
 const accepted: Readonly<Record<Command, readonly string[]>> = {
-  run: ["backend", "shapes", "k", "dtype", "data", "input", "path", "json", "seed", "quick"],
+  run: ["backend", "shapes", "k", "dtype", "data", "input", "path", "json", "seed", "peers", "quick"],
   verify: ["backend", "path", "json", "quick", "full"],
   doctor: ["backend"],
 };
@@ -59,6 +61,7 @@ ${Object.entries(groupSets)
   --path NAME       force one path of the fused kernel (doctor lists them)
   --seed N          of the generated logits; default 1
   --json FILE       run, verify: write the result file
+  --peers           run: this project's CPU backends beside onnxruntime, TensorFlow.js and plain JavaScript, in float32
   --quick           about 10 seconds instead of about 2 minutes
   --full            verify: the whole matrix
   --help            this text
@@ -89,6 +92,7 @@ export function parseOptions(argv: readonly string[]): Options {
   const options: Options = {
     command,
     seed: values.seed === undefined ? 1 : count("seed", values.seed, 0, 1),
+    peers: values.peers ?? false,
     quick: values.quick ?? false,
     full: values.full ?? false,
     help: values.help ?? false,
@@ -106,6 +110,11 @@ export function parseOptions(argv: readonly string[]): Options {
   if (values.json !== undefined) options.json = values.json;
   if (options.input !== undefined && options.data !== undefined) {
     throw new UsageError("Expected --input or --data but received both. Drop one.");
+  }
+  for (const name of ["backend", "dtype", "path"] as const) {
+    if (options.peers && values[name] !== undefined) {
+      throw new UsageError(`--peers does not take --${name}: it is this project's CPU backends, in float32. Drop one.`);
+    }
   }
   return options;
 }
@@ -129,6 +138,7 @@ function parse(argv: readonly string[]) {
         path: string,
         json: string,
         seed: string,
+        peers: boolean,
         quick: boolean,
         full: boolean,
         help: { ...boolean, short: "h" },

@@ -5,6 +5,7 @@ import { defaultBackends } from "./devices.js";
 import { doctor } from "./doctor.js";
 import { requireWritable } from "./result-path.js";
 import { run } from "./run.js";
+import { runPeers } from "./run-peers.js";
 import { ensureAdapter } from "./software-adapter.js";
 import { UsageError } from "./usage-error.js";
 import { verify } from "./verify.js";
@@ -16,6 +17,7 @@ async function main(argv: readonly string[]): Promise<number> {
     return 0;
   }
   if (options.json !== undefined) await requireWritable(options.json);
+  if (options.peers) return runPeers(options, argv);
   if ((options.backends ?? defaultBackends).includes("webgpu")) await ensureAdapter();
   return commands[options.command](options, argv);
 }

@@ -3,7 +3,7 @@ import { allocateResult, type Backend, type HostLogits, invalidArgument, type So
 import type { Measurement, MeasureRequest, Meter, Variant } from "@fused-topk/core/measure";
 import { rawBits, repeatRows, widenLogits } from "./data.js";
 
-type Problem = Required<MeasureRequest["options"]>;
+export type Problem = Required<MeasureRequest["options"]>;
 
 /**
  * - `fused`: the backend.
@@ -82,7 +82,7 @@ class CpuMeter implements Meter {
   }
 }
 
-function unfused(logits: HostLogits, { rows, vocab, k, dtype }: Problem): SoftmaxTopK {
+export function unfused(logits: HostLogits, { rows, vocab, k, dtype }: Problem): SoftmaxTopK {
   const result = allocateResult(rows, k);
   for (let r = 0; r < rows; r++) {
     const row = widenLogits(logits.subarray(r * vocab, (r + 1) * vocab), dtype);
@@ -100,7 +100,7 @@ function unfused(logits: HostLogits, { rows, vocab, k, dtype }: Problem): Softma
   return result;
 }
 
-function threePass(logits: HostLogits, { rows, vocab, k, dtype }: Problem): SoftmaxTopK {
+export function threePass(logits: HostLogits, { rows, vocab, k, dtype }: Problem): SoftmaxTopK {
   const result = allocateResult(rows, k);
   for (let r = 0; r < rows; r++) {
     const row = widenLogits(logits.subarray(r * vocab, (r + 1) * vocab), dtype);

@@ -5,6 +5,7 @@ import type {
   DeviceRecord,
   HostRecord,
   MeasurementRecord,
+  PeerRecord,
   ResultFile,
   ScenarioRecord,
   SkippedRecord,
@@ -88,7 +89,7 @@ export function scenarioTable(measurements: readonly MeasurementRecord[]): Table
   };
 }
 
-function spreadCell({ samples, p10, p90, median }: MeasurementRecord): string {
+function spreadCell({ samples, p10, p90, median }: MeasurementRecord | PeerRecord): string {
   if (samples.length === 1) return "one call";
   const percent = Math.round((50 * (p90 - p10)) / median);
   return `${percent > 50 ? "! " : ""}${percent} %`;
@@ -142,6 +143,28 @@ export function drawMeasurements(measurements: readonly MeasurementRecord[]): st
     }
   }
   return blocks.join("\n\n");
+}
+
+/** The peers on one scenario, and what the first takes of each one's time. */
+export function drawPeers(records: readonly PeerRecord[]): string {
+  return drawText({
+    columns: [
+      words("peer"),
+      words("version"),
+      figures("time a call"),
+      figures("spread"),
+      figures(`${records[0]?.peer} / it`),
+      words("indices"),
+    ],
+    rows: records.map((m) => [
+      m.peer,
+      m.version,
+      formatTime(m.median),
+      spreadCell(m),
+      formatRatio(m.firstRatio),
+      indicesCell(m),
+    ]),
+  });
 }
 
 /** One line on every comparison with the reference, and one for each that failed. */
@@ -209,7 +232,7 @@ export function drawSkipped(skipped: readonly SkippedRecord[]): string[] {
   });
 }
 
-function indicesCell({ check }: MeasurementRecord): string {
+function indicesCell({ check }: Pick<MeasurementRecord, "check">): string {
   if (check === undefined) return "";
   const exact = `${formatCount(check.rows - check.rowsWithOtherIndices)}/${formatCount(check.rows)} exact`;
   return check.passed ? exact : `WRONG: ${exact}`;

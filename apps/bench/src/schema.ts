@@ -33,6 +33,10 @@ export interface ResultFile {
   skipped: SkippedRecord[];
   /** Conformance runs. */
   verifications: VerificationRecord[];
+  /** Other ways to the same result beside this project's, in the run that was asked for them. */
+  peers?: PeerRecord[];
+  /** Peers that are not installed or do not run here. */
+  absentPeers?: AbsentPeerRecord[];
 }
 
 export interface HostRecord {
@@ -120,6 +124,29 @@ export interface SkippedRecord extends ScenarioRecord {
   reason: string;
   /** It should have worked. Otherwise the device cannot do it, for want of memory or because K is too large. */
   fault: boolean;
+}
+
+/** A peer on float32 logits in host memory, warm. */
+export interface PeerRecord extends ScenarioRecord {
+  /** What a person calls it. */
+  peer: string;
+  /** Its version, and what it ran on. */
+  version: string;
+  /** Microseconds a call: the median of each turn. */
+  samples: number[];
+  median: number;
+  p10: number;
+  p90: number;
+  /** The median of the run's first peer, this project's wasm backend, over this one. */
+  firstRatio: number;
+  check: CheckRecord;
+}
+
+export interface AbsentPeerRecord {
+  peer: string;
+  reason: string;
+  /** How to get it. */
+  fix?: string;
 }
 
 /** The conformance cases on one backend in one configuration. */
@@ -240,6 +267,13 @@ const scenarioFields = {
   data: text,
 };
 
+const checkRecord = shape<CheckRecord>({
+  rows: count,
+  rowsWithOtherIndices: count,
+  maxRelativeError: amount,
+  passed: flag,
+});
+
 const resultFile = shape<ResultFile>({
   schema: oneOf(SCHEMA_VERSION),
   date: text,
@@ -274,9 +308,7 @@ const resultFile = shape<ResultFile>({
       launches: optional(count),
       bytesWritten: optional(count),
       scratchBytes: optional(count),
-      check: optional(
-        shape<CheckRecord>({ rows: count, rowsWithOtherIndices: count, maxRelativeError: amount, passed: flag }),
-      ),
+      check: optional(checkRecord),
     }),
   ),
   verifications: list(
@@ -301,6 +333,22 @@ const resultFile = shape<ResultFile>({
       ),
     }),
   ),
+  peers: optional(
+    list(
+      shape<PeerRecord>({
+        ...scenarioFields,
+        peer: text,
+        version: text,
+        samples: list(amount),
+        median: amount,
+        p10: amount,
+        p90: amount,
+        firstRatio: amount,
+        check: checkRecord,
+      }),
+    ),
+  ),
+  absentPeers: optional(list(shape<AbsentPeerRecord>({ peer: text, reason: text, fix: optional(text) }))),
   skipped: list(
     shape<SkippedRecord>({ ...scenarioFields, backend: backendName, variant: variantName, reason: text, fault: flag }),
   ),
