@@ -4,6 +4,7 @@
 // A logit that does not come before the K-th best seen when the buffer was last cut costs one comparison. The others are
 // appended; a full buffer is cut to its K best by quickselect, which raises the threshold.
 import { BLOCK, candidates } from "./layout";
+import { GROUP } from "./logits";
 import { candidate_index, logit_of_key, make_candidate } from "./row_state";
 
 // Room for a block in which every logit is better than the last.
@@ -16,13 +17,13 @@ let worst: u64;
 let k: u32;
 let capacity: u32;
 let soft_capacity: u32;
-let length: u32;
+let held: u32; // candidates
 
 export function clear(k_: u32): void {
   k = k_;
   capacity = k < ROOM ? k + ROOM : 2 * k;
   soft_capacity = k < SLACK ? k + SLACK : 2 * k;
-  length = 0;
+  held = 0;
   worst = 0;
 }
 
@@ -30,28 +31,92 @@ export function clear(k_: u32): void {
 //
 // A tie with the K-th best comes before it only at a lower index, so a block beyond that index needs to be greater. In the
 // others a logit two keys below the threshold is: one key may be that of -0, which equals +0.
-export function floor_of(first: u32): f32 {
+function floor_of(first: u32): f32 {
   const key = <u32>(worst >> 32);
   if (key === 0) return f32.NaN;
   return logit_of_key(first > candidate_index(worst) ? key : key - 2);
 }
 
 // Adds a logit, if it is among the K best so far.
-export function append(logit: f32, index: u32): void {
+function append(logit: f32, index: u32): void {
   const candidate = make_candidate(logit, index);
   if (candidate <= worst) return;
-  if (length === capacity) cut();
-  set(length++, candidate);
+  if (held === capacity) cut();
+  set(held++, candidate);
 }
 
-// After a block.
-export function settle(): void {
-  if (length >= soft_capacity) cut();
+// Offers a block to the buffer and returns its largest number, or the threshold where that is greater. `first` is the index
+// of its first logit.
+//
+// pmax is one instruction. It drops a NaN on its right, and what it begins with here is none: no NaN hides a logit.
+export function offer(block: usize, length: u32, groups: u32, first: u32): f32 {
+  const floor = floor_of(first);
+  let highest: f32;
+  if (F32.isNaN(floor)) {
+    for (let i: u32 = 0; i < length; i++) append(load<f32>(block + ((<usize>i) << 2)), first + i);
+    highest = max_of(block, groups);
+  } else {
+    highest = offer_above(block, groups, first, floor);
+  }
+  if (held >= soft_capacity) cut();
+  return highest;
+}
+
+function offer_above(block: usize, groups: u32, first: u32, floor: f32): f32 {
+  let highest = f32x4.splat(-f32.POSITIVE_INFINITY);
+  let least = f32x4.splat(floor);
+  for (let at = block, end = block + <usize>groups * GROUP * 4; at < end; at += GROUP * 4) {
+    const a = f32x4.pmax(
+      f32x4.pmax(f32x4.pmax(f32x4.pmax(least, v128.load(at)), v128.load(at, 16)), v128.load(at, 32)),
+      v128.load(at, 48),
+    );
+    const b = f32x4.pmax(
+      f32x4.pmax(f32x4.pmax(f32x4.pmax(least, v128.load(at, 64)), v128.load(at, 80)), v128.load(at, 96)),
+      v128.load(at, 112),
+    );
+    const group_max = f32x4.pmax(a, b);
+    highest = f32x4.pmax(highest, group_max);
+    if (v128.any_true(f32x4.gt(group_max, least))) {
+      append_group(at, first + (<u32>(at - block) >>> 2), least);
+      least = f32x4.splat(floor_of(first));
+    }
+  }
+  return greatest_lane(highest);
+}
+
+// Appends those of a group that are above the floor.
+function append_group(group: usize, first: u32, floor: v128): void {
+  for (let i: u32 = 0; i < GROUP; i += 4) {
+    for (
+      let above = i32x4.bitmask(f32x4.gt(v128.load(group + ((<usize>i) << 2)), floor));
+      above !== 0;
+      above &= above - 1
+    ) {
+      const at = i + <u32>ctz(above);
+      append(load<f32>(group + ((<usize>at) << 2)), first + at);
+    }
+  }
+}
+
+// The largest number of a block; -inf where there is none.
+export function max_of(block: usize, groups: u32): f32 {
+  let highest = f32x4.splat(-f32.POSITIVE_INFINITY);
+  for (const end = block + <usize>groups * GROUP * 4; block < end; block += 16) {
+    highest = f32x4.pmax(highest, v128.load(block));
+  }
+  return greatest_lane(highest);
+}
+
+function greatest_lane(x: v128): f32 {
+  const pair = f32x4.pmax(x, i64x2.shuffle(x, x, 1, 0));
+  const a = f32x4.extract_lane(pair, 0);
+  const b = f32x4.extract_lane(pair, 1);
+  return a > b ? a : b;
 }
 
 // Brings the K best appended since `clear` to the front of the buffer, best first.
 export function sort_top(): void {
-  sort(0, length - 1);
+  sort(0, held - 1);
 }
 
 export function candidate(i: u32): u64 {
@@ -66,7 +131,7 @@ function set(i: u32, value: u64): void {
 function cut(): void {
   const target = k - 1;
   let low: u32 = 0;
-  let high = length - 1;
+  let high = held - 1;
   let middle = target;
   while (low < high) {
     middle = partition(low, high);
@@ -75,7 +140,7 @@ function cut(): void {
     else break;
     middle = target;
   }
-  length = middle + 1;
+  held = middle + 1;
   worst = candidate(middle);
 }
 
@@ -96,10 +161,10 @@ function sort(low: i32, high: i32): void {
   }
   if (low >= <i32>k) return;
   for (let i = low + 1; i <= high; i++) {
-    const held = candidate(i);
+    const moved = candidate(i);
     let hole = i;
-    for (; hole > low && candidate(hole - 1) < held; hole--) set(hole, candidate(hole - 1));
-    set(hole, held);
+    for (; hole > low && candidate(hole - 1) < moved; hole--) set(hole, candidate(hole - 1));
+    set(hole, moved);
   }
 }
 
@@ -116,10 +181,10 @@ function partition(low: u32, high: u32): u32 {
   let place = candidates + ((<usize>low) << 3);
   const end = candidates + ((<usize>high) << 3);
   for (let at = place; at < end; at += 8) {
-    const held = load<u64>(at);
+    const moved = load<u64>(at);
     store<u64>(at, load<u64>(place));
-    store<u64>(place, held);
-    place += (<usize>(held > pivot)) << 3;
+    store<u64>(place, moved);
+    place += (<usize>(moved > pivot)) << 3;
   }
   store<u64>(end, load<u64>(place));
   store<u64>(place, pivot);

@@ -9,7 +9,7 @@
 import { BLOCK, enter, INDICES, JOB, LOG_SUM_EXP, logits_address, MAX_K, PROBS } from "./layout";
 import { bytes_of, GROUP, stage } from "./logits";
 import { candidate_index, candidate_logit, empty, end, log_sum_exp, probability, push } from "./row_state";
-import { append, candidate, clear, floor_of, settle, sort_top } from "./select";
+import { candidate, clear, offer, sort_top } from "./select";
 
 export { fuses } from "./exp";
 export { logits_address };
@@ -46,8 +46,7 @@ export function push_logits(address: usize, count: u32, dtype: u32, first: u32):
     const length = count - from < BLOCK ? count - from : BLOCK;
     const groups = (length + GROUP - 1) / GROUP;
     const at = stage(address + bytes_of(from, dtype), length, dtype);
-    push(at, groups, select_block(at, length, groups, first + from));
-    settle();
+    push(at, groups, offer(at, length, groups, first + from));
     block += stride;
     if (block >= blocks) block -= blocks;
   }
@@ -150,53 +149,4 @@ function greatest_common_divisor(a: u32, b: u32): u32 {
     b = rest;
   }
   return a;
-}
-
-// Offers a block to the candidate buffer and returns its largest number, or the threshold where that is greater.
-//
-// pmax is one instruction. It drops a NaN on its right, and what it begins with here is none: no NaN hides a logit.
-function select_block(block: usize, length: u32, groups: u32, first: u32): f32 {
-  let highest = f32x4.splat(-f32.POSITIVE_INFINITY);
-  const floor = floor_of(first);
-  if (F32.isNaN(floor)) {
-    for (let i: u32 = 0; i < length; i++) append(load<f32>(block + ((<usize>i) << 2)), first + i);
-    for (let at = block, end = block + <usize>groups * GROUP * 4; at < end; at += 16)
-      highest = f32x4.pmax(highest, v128.load(at));
-  } else {
-    let least = f32x4.splat(floor);
-    for (let at = block, end = block + <usize>groups * GROUP * 4; at < end; at += GROUP * 4) {
-      const a = f32x4.pmax(
-        f32x4.pmax(f32x4.pmax(f32x4.pmax(least, v128.load(at)), v128.load(at, 16)), v128.load(at, 32)),
-        v128.load(at, 48),
-      );
-      const b = f32x4.pmax(
-        f32x4.pmax(f32x4.pmax(f32x4.pmax(least, v128.load(at, 64)), v128.load(at, 80)), v128.load(at, 96)),
-        v128.load(at, 112),
-      );
-      const group_max = f32x4.pmax(a, b);
-      highest = f32x4.pmax(highest, group_max);
-      if (v128.any_true(f32x4.gt(group_max, least))) {
-        append_group(at, first + (<u32>(at - block) >>> 2), least);
-        least = f32x4.splat(floor_of(first));
-      }
-    }
-  }
-  const pair = f32x4.pmax(highest, i64x2.shuffle(highest, highest, 1, 0));
-  const a = f32x4.extract_lane(pair, 0);
-  const b = f32x4.extract_lane(pair, 1);
-  return a > b ? a : b;
-}
-
-// Appends those of a group that are above the floor.
-function append_group(group: usize, first: u32, floor: v128): void {
-  for (let i: u32 = 0; i < GROUP; i += 4) {
-    for (
-      let above = i32x4.bitmask(f32x4.gt(v128.load(group + ((<usize>i) << 2)), floor));
-      above !== 0;
-      above &= above - 1
-    ) {
-      const at = i + <u32>ctz(above);
-      append(load<f32>(group + ((<usize>at) << 2)), first + at);
-    }
-  }
 }

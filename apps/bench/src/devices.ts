@@ -57,15 +57,16 @@ const finders: Readonly<Record<BackendName, () => Promise<Device>>> = {
 
 async function findWasm(): Promise<Device> {
   const { createWasmBackend } = await import("@fused-topk/wasm");
+  const { createWasmMeter } = await import("@fused-topk/wasm/meter");
   await using backend = await createWasmBackend();
   return {
     backend: "wasm",
     name: backend.device,
     kind: "cpu",
     details: { v8: process.versions.v8 },
-    createBackend: createWasmBackend,
-    createMeter: () => createCpuMeter(createWasmBackend),
-    configurations: [configuration("", createWasmBackend)],
+    createBackend: () => createWasmBackend(),
+    createMeter: createWasmMeter,
+    configurations: [configuration("", () => createWasmBackend())],
   };
 }
 

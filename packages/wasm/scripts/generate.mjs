@@ -7,9 +7,18 @@ const root = fileURLToPath(new URL("../../../", import.meta.url));
 const target = fileURLToPath(new URL("../src/generated/", import.meta.url));
 
 mkdirSync(target, { recursive: true });
-const relaxed = await compile("softmax_topk.ts", "--enable", "relaxed-simd");
-const plain = await compile("softmax_topk.ts");
-write("kernels.ts", `/** Fastest first. */\nexport const kernels = ${JSON.stringify([relaxed, plain])};\n`);
+await write("kernels", "softmax_topk.ts");
+await write("baselines", "baseline/baseline.ts");
+
+/** A file of modules. */
+async function write(name, file) {
+  const modules = [await compile(file, "--enable", "relaxed-simd"), await compile(file)];
+  writeFileSync(
+    `${target}${name}.ts`,
+    `// Written by scripts/generate.mjs from kernels/wasm/${file}.\n` +
+      `/** With relaxed SIMD, and without. */\nexport const ${name} = ${JSON.stringify(modules)} as const;\n`,
+  );
+}
 
 /** The module as base64, and where in it a byte says what the memory is that it imports: 3, shared; 1, not. */
 async function compile(file, ...options) {
@@ -28,8 +37,4 @@ async function compile(file, ...options) {
   const module = Buffer.from(binary);
   const name = Buffer.from("\u0003env\u0006memory\u0002\u0003");
   return { base64: module.toString("base64"), sharedAt: module.indexOf(name) + name.length - 1 };
-}
-
-function write(name, text) {
-  writeFileSync(`${target}${name}`, `// Written by scripts/generate.mjs from kernels/wasm.\n${text}`);
 }

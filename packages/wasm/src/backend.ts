@@ -11,6 +11,7 @@ import {
   type SoftmaxTopK,
   type SoftmaxTopKOptions,
 } from "@fused-topk/core";
+import { kernels } from "./generated/kernels.js";
 import { type CompiledKernel, compileKernel, instantiateKernel, type Kernel } from "./kernel.js";
 import { Pool } from "./pool.js";
 import {
@@ -78,7 +79,7 @@ export async function createBackend(options: WasmBackendOptions, worthwhile: num
     throw invalidArgument("threads", "an integer >= 1", threads, "Pass 1 to stay on the calling thread.");
   }
   const reason = threads === 1 ? undefined : noThreadsReason();
-  return new Implementation(await compileKernel(), reason === undefined ? threads : 1, worthwhile, reason);
+  return new Implementation(await compileKernel(kernels), reason === undefined ? threads : 1, worthwhile, reason);
 }
 
 class Implementation implements WasmBackend {

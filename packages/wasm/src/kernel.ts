@@ -1,6 +1,5 @@
 /** The compiled module, and an instance of it with a memory of its own. */
 import { FusedTopKError } from "@fused-topk/core";
-import { kernels } from "./generated/kernels.js";
 
 /** What kernels/wasm/softmax_topk.ts exports. Addresses are in bytes. */
 interface Exports {
@@ -54,16 +53,27 @@ const PAGES_A_THREAD = 17;
 /** What row_state.ts imports. */
 const functions = { exp: Math.exp, log: Math.log };
 
-/** @throws {FusedTopKError} as a rejection: `ERR_BACKEND_UNAVAILABLE` where the engine has no WebAssembly SIMD. */
-export async function compileKernel(): Promise<CompiledKernel> {
-  const [relaxed, plain] = kernels;
+/** A module as it is inlined, and where in it a byte says that its memory is shared. */
+interface InlinedModule {
+  readonly base64: string;
+  readonly sharedAt: number;
+}
+
+/**
+ * @param forms with relaxed SIMD, and without.
+ * @throws {FusedTopKError} as a rejection: `ERR_BACKEND_UNAVAILABLE` where the engine has no WebAssembly SIMD.
+ */
+export async function compileKernel([relaxed, plain]: readonly [
+  InlinedModule,
+  InlinedModule,
+]): Promise<CompiledKernel> {
   try {
-    if (WebAssembly.validate(decode(relaxed!.base64))) {
-      const kernel = await compile(relaxed!, true);
+    if (WebAssembly.validate(decode(relaxed.base64))) {
+      const kernel = await compile(relaxed, true);
       // On a processor without it the instruction multiplies, rounds, and adds.
       if (instantiateKernel(kernel, 0, 1).exports.fuses()) return kernel;
     }
-    return await compile(plain!, false);
+    return await compile(plain, false);
   } catch (cause) {
     throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", "This engine compiles no WebAssembly SIMD.", {
       fix: 'Use a current browser, Node, Deno or Bun, allow "wasm-unsafe-eval" in the page\'s policy, or use "cpu".',
@@ -72,7 +82,7 @@ export async function compileKernel(): Promise<CompiledKernel> {
   }
 }
 
-async function compile({ base64, sharedAt }: (typeof kernels)[number], isRelaxed: boolean): Promise<CompiledKernel> {
+async function compile({ base64, sharedAt }: InlinedModule, isRelaxed: boolean): Promise<CompiledKernel> {
   const bytes = decode(base64);
   const sharedModule = await WebAssembly.compile(bytes);
   bytes[sharedAt] = 1;

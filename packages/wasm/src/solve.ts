@@ -140,7 +140,7 @@ function post(
   exports.post(address, rowBytes, rows, ready, vocab, k, dtypeCode[dtype], temperature);
 }
 
-function takeResults({ memory, exports }: Kernel, result: SoftmaxTopK, row: number, rows: number): void {
+export function takeResults({ memory, exports }: Kernel, result: SoftmaxTopK, row: number, rows: number): void {
   const { k, probs, indices, logSumExp } = result;
   probs.set(new Float32Array(memory.buffer, exports.probs(), rows * k), row * k);
   indices.set(new Uint32Array(memory.buffer, exports.indices(), rows * k), row * k);
