@@ -4,7 +4,7 @@
 // The largest K, and the most results of a job.
 export const MAX_K: u32 = 65536;
 // Logits that are searched and weighed while they are in the first-level cache: whole groups.
-export const BLOCK: u32 = 512;
+export const BLOCK: u32 = 1024;
 
 // The job that the threads work at: see softmax_topk.ts.
 export const JOB: usize = (__heap_base + 63) & ~63;
