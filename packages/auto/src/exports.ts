@@ -11,4 +11,5 @@ export {
   type SoftmaxTopKOptions,
   softmaxTopKReference,
 } from "@fused-topk/core";
-export type { RejectedBackend, Selection, SelectOptions } from "./select.js";
+export type { BackendTiming, RejectedBackend, Selection, SelectOptions } from "./select.js";
+export type { Shape } from "./time.js";

@@ -17,12 +17,12 @@ const loaders: Loaders = {
 };
 
 /**
- * Makes the first backend of the order that can run here.
+ * Makes the first backend of the order that can run here; with `for`, the fastest of them for that shape.
  *
  * The environment variable `FUSED_TOPK_BACKEND=name` forces one: if that one cannot run it is an error, and no other
  * takes its place.
  *
- * @throws {FusedTopKError} as a rejection: `ERR_INVALID_ARGUMENT` for an empty order or an unknown name;
+ * @throws {FusedTopKError} as a rejection: `ERR_INVALID_ARGUMENT` for an empty order, an unknown name or a bad shape;
  *   `ERR_BACKEND_UNAVAILABLE`, listing every reason, when none can run here.
  */
 export async function createBackend(options?: SelectOptions): Promise<Backend> {
@@ -30,7 +30,8 @@ export async function createBackend(options?: SelectOptions): Promise<Backend> {
 }
 
 /**
- * `createBackend` that also says which backends were tried before the one it returns, and why each cannot run here.
+ * `createBackend` that also says which backends were tried and cannot run here, and why; with `for`, how long the others
+ * took.
  *
  * @throws {FusedTopKError} as a rejection, like `createBackend`.
  */

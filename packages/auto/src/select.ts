@@ -1,4 +1,4 @@
-/** Selection: the first backend of an order that can run here, and why those before it cannot. */
+/** Selection: the first backend of an order that can run here, or the fastest for a shape, and why others cannot. */
 import {
   type Backend,
   type BackendName,
@@ -7,11 +7,18 @@ import {
   invalidArgument,
 } from "@fused-topk/core";
 import type { Loaders } from "./loaders.js";
+import { type Shape, timeBackend, trialOf } from "./time.js";
 
 /** Options of `createBackend` and `selectBackend`. */
 export interface SelectOptions {
   /** Backends to try, first come first served. Default `["cuda", "webgpu", "wasm", "cpu"]`. */
   order?: readonly BackendName[];
+  /**
+   * What calls will ask for, with the logits in CPU memory: then every backend of the order that can run here is called a
+   * few times on random logits of this shape, for some 0.2 s each, and the fastest is taken. Nothing is remembered. Without
+   * it the order decides, whatever the speed.
+   */
+  for?: Shape;
 }
 
 /** A backend that was tried and cannot run here. */
@@ -25,10 +32,19 @@ export interface RejectedBackend {
   fix?: string;
 }
 
-/** The backend selected, and the reasons why those before it in the order were not. */
+/** How long a backend took for the shape asked. */
+export interface BackendTiming {
+  backend: BackendName;
+  /** A call, by the wall clock, uploads and readbacks included: the median of a few. */
+  microseconds: number;
+}
+
+/** The backend selected, and the reasons why those that were tried and cannot run here were not. */
 export interface Selection {
   backend: Backend;
   rejected: RejectedBackend[];
+  /** With `for`: how long each backend took that can run here, in the order they were tried. */
+  timings?: BackendTiming[];
 }
 
 /** Every name, in the default order. */
@@ -36,23 +52,36 @@ const NAMES: readonly BackendName[] = ["cuda", "webgpu", "wasm", "cpu"];
 const FORCE_VARIABLE = "FUSED_TOPK_BACKEND";
 
 /**
- * Tries the backends in order until one is made.
+ * Tries the backends in order until one is made; or, with `for`, makes and times all of them and keeps the fastest.
  *
- * @throws {FusedTopKError} `ERR_INVALID_ARGUMENT` for a bad order or a bad name in `FUSED_TOPK_BACKEND`;
- *   `ERR_BACKEND_UNAVAILABLE`, listing every reason, when none can run here.
+ * @throws {FusedTopKError} `ERR_INVALID_ARGUMENT` for a bad order, a bad shape or a bad name in `FUSED_TOPK_BACKEND`;
+ *   `ERR_OUT_OF_MEMORY` where there is no room for logits of the shape; `ERR_BACKEND_UNAVAILABLE`, listing every reason,
+ *   when none can run here.
  */
 export async function selectFrom(loaders: Loaders, options: SelectOptions = {}): Promise<Selection> {
   const order = checkOrder(options);
+  const trial = options.for === undefined ? undefined : trialOf(options.for);
   const forced = forcedBackend();
   const rejected: RejectedBackend[] = [];
+  const timings: BackendTiming[] = [];
+  let fastest: { backend: Backend; microseconds: number } | undefined;
   for (const name of forced === undefined ? order : [forced]) {
+    let backend: Backend | undefined;
     try {
-      return { backend: await loaders[name](), rejected };
+      backend = await loaders[name]();
+      if (trial === undefined) return { backend, rejected };
+      const microseconds = await timeBackend(backend, trial);
+      timings.push({ backend: name, microseconds });
+      const isFaster = fastest === undefined || microseconds < fastest.microseconds;
+      await (isFaster ? fastest?.backend : backend)?.dispose();
+      if (isFaster) fastest = { backend, microseconds };
     } catch (error) {
       rejected.push(reasonOf(name, error));
+      await backend?.dispose();
     }
   }
-  throw noneAvailable(rejected, forced);
+  if (fastest === undefined) throw noneAvailable(rejected, forced);
+  return { backend: fastest.backend, rejected, timings };
 }
 
 function checkOrder(options: SelectOptions): readonly BackendName[] {

@@ -1,4 +1,10 @@
-import { type Backend, type BackendName, createCpuBackend, FusedTopKError } from "@fused-topk/core";
+import {
+  type Backend,
+  type BackendName,
+  createCpuBackend,
+  FusedTopKError,
+  type SoftmaxTopKOptions,
+} from "@fused-topk/core";
 import { afterEach, describe, expect, it, vi } from "vitest";
 import type { Loaders } from "../src/loaders.js";
 import { selectFrom } from "../src/select.js";
@@ -32,6 +38,73 @@ async function errorOf(promise: Promise<unknown>): Promise<FusedTopKError> {
 afterEach(() => {
   vi.unstubAllEnvs();
   vi.unstubAllGlobals();
+});
+
+describe("selection for a shape", () => {
+  /** Stand-ins that take so many milliseconds a call, and count how many are alive. */
+  const timed = (milliseconds: Partial<Record<BackendName, number>>) => {
+    const alive = new Set<BackendName>();
+    const asked: SoftmaxTopKOptions[] = [];
+    const loader = (name: BackendName) => async (): Promise<Backend> => {
+      const cpu = await createCpuBackend();
+      const wait = milliseconds[name];
+      if (wait === undefined) throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", `No ${name} here.`);
+      alive.add(name);
+      return {
+        ...cpu,
+        name,
+        softmaxTopK: async (logits, options) => {
+          asked.push(options);
+          await new Promise((resolve) => setTimeout(resolve, wait || 0));
+          if (Number.isNaN(wait)) throw new FusedTopKError("ERR_INVALID_ARGUMENT", "Too large a k.");
+          return cpu.softmaxTopK(logits, options);
+        },
+        dispose: async () => void alive.delete(name),
+      };
+    };
+    const loaders = { cuda: loader("cuda"), webgpu: loader("webgpu"), wasm: loader("wasm"), cpu: loader("cpu") };
+    return { loaders, alive, asked };
+  };
+
+  it.each(["f32", "f16", "bf16"] as const)("takes the fastest and reports every time, %s", async (dtype) => {
+    const { loaders, alive, asked } = timed({ cuda: 20, webgpu: 60, wasm: 2, cpu: 30 });
+    const shape = { rows: 2, vocab: 100, k: 5, dtype };
+    const { backend, rejected, timings } = await selectFrom(loaders, { for: shape });
+    expect(backend.name).toBe("wasm");
+    expect(rejected).toEqual([]);
+    expect(timings!.map(({ backend }) => backend)).toEqual(["cuda", "webgpu", "wasm", "cpu"]);
+    expect(timings![1]!.microseconds).toBeGreaterThan(timings![0]!.microseconds);
+    expect(timings![0]!.microseconds).toBeGreaterThan(15_000);
+    expect([...alive]).toEqual(["wasm"]);
+    for (const options of asked) expect(options).toMatchObject(shape);
+  });
+
+  it("leaves out, with the reason and disposed, what is missing or cannot take the shape", async () => {
+    const { loaders, alive } = timed({ webgpu: Number.NaN, cpu: 1 });
+    const { backend, rejected, timings } = await selectFrom(loaders, {
+      for: { rows: 1, vocab: 10, k: 10 },
+      order: ["webgpu", "wasm", "cpu"],
+    });
+    expect(backend.name).toBe("cpu");
+    expect(rejected).toMatchObject([
+      { backend: "webgpu", code: "ERR_INVALID_ARGUMENT" },
+      { backend: "wasm", code: "ERR_BACKEND_UNAVAILABLE" },
+    ]);
+    expect(timings).toMatchObject([{ backend: "cpu" }]);
+    expect([...alive]).toEqual(["cpu"]);
+  });
+
+  it.each([
+    [{ rows: 1, vocab: 10, k: 11 }, "ERR_INVALID_ARGUMENT", "for k but received 11"],
+    [null as never, "ERR_INVALID_ARGUMENT", "for rows but received undefined"],
+    [{ rows: 2 ** 30, vocab: 2 ** 20, k: 1 }, "ERR_OUT_OF_MEMORY", "1073741824 x 1048576 logits"],
+  ])("refuses a bad shape before any backend is made: %s", async (shape, code, message) => {
+    const { loaders, alive } = timed({ cpu: 1 });
+    const error = await errorOf(selectFrom(loaders, { for: shape }));
+    expect(error.code).toBe(code);
+    expect(error.message).toContain(message);
+    expect(alive.size).toBe(0);
+  });
 });
 
 describe("selection", () => {
