@@ -5,7 +5,7 @@ import { type DataKind, dataKinds } from "./data.js";
 import { checkShapeName, groupSets, shapeGroups } from "./shapes.js";
 import { UsageError } from "./usage-error.js";
 
-export const commands = ["run", "verify", "doctor"] as const;
+export const commands = ["run", "verify", "fuzz", "doctor"] as const;
 export type Command = (typeof commands)[number];
 
 export interface Options {
@@ -22,6 +22,8 @@ export interface Options {
   /** Path of the result file to write. */
   json?: string;
   seed: number;
+  /** How long to fuzz. */
+  seconds: number;
   /** Beside other libraries, in place of the measurement of devices. */
   peers: boolean;
   quick: boolean;
@@ -36,13 +38,17 @@ const dtypeNames: readonly DType[] = ["f32", "f16", "bf16"];
 const accepted: Readonly<Record<Command, readonly string[]>> = {
   run: ["backend", "shapes", "k", "dtype", "data", "input", "path", "json", "seed", "peers", "quick"],
   verify: ["backend", "path", "json", "quick", "full"],
+  fuzz: ["backend", "seed", "seconds"],
   doctor: ["backend"],
 };
+
+const FUZZ_SECONDS = 600;
 
 export const help = `Usage: npm run bench -- [command] [options]
 
   run      times the fused kernel beside what it replaces and beside a kernel that only reads the logits (default)
   verify   the contract, case by case, on every backend found
+  fuzz     random cases against the float64 reference; a failure is printed as a fixture
   doctor   what was found on this machine, what was not, and how to get it
 
 Options
@@ -59,7 +65,8 @@ ${Object.entries(groupSets)
   --data A,B        generated logits, of ${dataKinds.join(", ")}
   --input FILE.npy  your logits, [rows, vocab] of float32, float16, or uint16 with --dtype bf16
   --path NAME       force one path of the fused kernel (doctor lists them)
-  --seed N          of the generated logits; default 1
+  --seed N          of the generated logits; default 1, for fuzz a new one, which it prints
+  --seconds N       fuzz: how long; default ${FUZZ_SECONDS}
   --json FILE       run, verify: write the result file
   --peers           run: this project's CPU backends beside onnxruntime, TensorFlow.js and plain JavaScript, in float32
   --quick           about 10 seconds instead of about 2 minutes
@@ -91,8 +98,10 @@ export function parseOptions(argv: readonly string[]): Options {
   if (values.quick && values.full) throw new UsageError("Expected --quick or --full but received both. Drop one.");
   const options: Options = {
     command,
-    seed: values.seed === undefined ? 1 : count("seed", values.seed, 0, 1),
+    seed:
+      values.seed === undefined ? (command === "fuzz" ? Date.now() % 2 ** 31 : 1) : count("seed", values.seed, 0, 1),
     peers: values.peers ?? false,
+    seconds: values.seconds === undefined ? FUZZ_SECONDS : count("seconds", values.seconds, 1, FUZZ_SECONDS),
     quick: values.quick ?? false,
     full: values.full ?? false,
     help: values.help ?? false,
@@ -138,6 +147,7 @@ function parse(argv: readonly string[]) {
         path: string,
         json: string,
         seed: string,
+        seconds: string,
         peers: boolean,
         quick: boolean,
         full: boolean,

@@ -3,6 +3,7 @@
 import { help, type Options, parseOptions } from "./args.js";
 import { defaultBackends } from "./devices.js";
 import { doctor } from "./doctor.js";
+import { fuzz } from "./fuzz.js";
 import { requireWritable } from "./result-path.js";
 import { run } from "./run.js";
 import { runPeers } from "./run-peers.js";
@@ -25,6 +26,7 @@ async function main(argv: readonly string[]): Promise<number> {
 const commands: Record<Options["command"], (options: Options, argv: readonly string[]) => Promise<number>> = {
   run,
   verify,
+  fuzz,
   doctor,
 };
 

@@ -6,6 +6,7 @@ import { createCpuMeter } from "./cpu-meter.js";
 import { findWebGPU } from "./dawn.js";
 import { describeNvidia } from "./nvidia.js";
 import type { DeviceRecord, RejectedRecord } from "./schema.js";
+import { findWasm } from "./wasm-device.js";
 
 /** A device, and how to make what runs on it. */
 export interface Device extends DeviceRecord {
@@ -43,7 +44,7 @@ export async function findDevices(names: readonly BackendName[]): Promise<Device
 const finders: Readonly<Record<BackendName, () => Promise<Device>>> = {
   cuda: findCuda,
   webgpu: findWebGPUDevice,
-  wasm: findWasm,
+  wasm: () => findWasm({ v8: process.versions.v8 }),
   cpu: async () => ({
     backend: "cpu",
     name: "JavaScript",
@@ -54,21 +55,6 @@ const finders: Readonly<Record<BackendName, () => Promise<Device>>> = {
     configurations: [configuration("", createCpuBackend)],
   }),
 };
-
-async function findWasm(): Promise<Device> {
-  const { createWasmBackend } = await import("@fused-topk/wasm");
-  const { createWasmMeter } = await import("@fused-topk/wasm/meter");
-  await using backend = await createWasmBackend();
-  return {
-    backend: "wasm",
-    name: backend.device,
-    kind: "cpu",
-    details: { v8: process.versions.v8 },
-    createBackend: () => createWasmBackend(),
-    createMeter: createWasmMeter,
-    configurations: [configuration("", () => createWasmBackend())],
-  };
-}
 
 async function findCuda(): Promise<Device> {
   const { createCudaBackend } = await import("@fused-topk/cuda");

@@ -6,7 +6,8 @@ import { UsageError } from "../src/usage-error.js";
 
 describe("the command line", () => {
   it("runs when nothing is typed", () => {
-    expect(parseOptions([])).toEqual({ command: "run", seed: 1, quick: false, full: false, help: false });
+    const flags = { peers: false, quick: false, full: false, help: false };
+    expect(parseOptions([])).toEqual({ command: "run", seed: 1, seconds: 600, ...flags });
   });
 
   it("takes lists separated by commas", () => {
@@ -41,7 +42,7 @@ describe("the command line", () => {
   });
 
   it.each([
-    ["launch", 'Expected one of run, verify, doctor for the command but received "launch"'],
+    ["launch", 'Expected one of run, verify, fuzz, doctor for the command but received "launch"'],
     ["run doctor", 'received "doctor" too'],
     ["--backend metal", 'Expected one of cuda, webgpu, wasm, cpu for --backend but received "metal"'],
     ["--backend cpu,", 'separated by commas for --backend but received "cpu,"'],

@@ -133,6 +133,41 @@ describe("run", () => {
   });
 });
 
+describe("run --peers", () => {
+  it("names every peer, in the table or as absent, and the result file reads back", async () => {
+    const json = join(folder, "peers.json");
+    const { status, stdout, stderr } = await bench(["--peers", "--quick", "--shapes", "2x3000:9", "--json", json]);
+    expect(status, stdout + stderr).toBe(0);
+    const { peers, absentPeers } = parseResultFile(JSON.parse(readFileSync(json, "utf8")));
+    const here = peers!.map(({ peer }) => peer);
+    expect(here).toEqual(expect.arrayContaining(["fused-topk wasm", "JavaScript, careful", "JavaScript, naive"]));
+    expect(new Set([...here, ...absentPeers!.map(({ peer }) => peer)])).toEqual(
+      expect.toSatisfy((names: Set<string>) =>
+        ["onnxruntime-node", "onnxruntime-web wasm", "tfjs wasm"].every((name) => names.has(name)),
+      ),
+    );
+    for (const { peer, reason, fix } of absentPeers!) {
+      expect(stdout).toContain(`${peer} is absent: ${reason}`);
+      expect(fix).toMatch(/^npm install --no-save --ignore-scripts .*onnxruntime-node@/);
+    }
+    for (const { check } of peers!) expect(check).toMatchObject({ rows: 2, passed: true });
+  });
+
+  it("takes no --backend", async () => {
+    const { status, stderr } = await bench(["--peers", "--backend", "cpu"]);
+    expect(status).toBe(2);
+    expect(stderr).toContain("--peers does not take --backend");
+  });
+});
+
+describe("fuzz", () => {
+  it("runs random cases for as long as it is told and prints the seed", async () => {
+    const { status, stdout } = await bench("fuzz --backend cpu --seconds 1 --seed 5".split(" "));
+    expect(status).toBe(0);
+    expect(stdout).toMatch(/^Random cases for 1 s, seed 5\.\ncpu: [\d,]+ cases passed, largest error/);
+  });
+});
+
 describe("verify", () => {
   it("runs the conformance cases and prints how many passed and the largest error", async () => {
     const json = join(folder, "verify.json");
@@ -165,7 +200,7 @@ describe("doctor", () => {
     const { status, stdout, stderr } = await bench(["doctor"]);
     expect(status, stderr).toBe(0);
     expect(stdout).toContain("cpu: found");
-    expect(stdout).toMatch(/^wasm: found\n {2}device +WebAssembly SIMD/m);
+    expect(stdout).toMatch(/^wasm: found\n {2}device +WebAssembly (relaxed )?SIMD/m);
     expect(stdout).toMatch(/^ {2}largest k +any$/m);
     expect(stdout).toMatch(/^cuda: (found|not here \(ERR_BACKEND_UNAVAILABLE\)\n {2}\S+)/m);
     expect(stdout).toMatch(/^webgpu: found\n {2}device +\S+/m);

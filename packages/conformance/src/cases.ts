@@ -2,6 +2,7 @@
 export { type ArrayKind, catalogue, type Family, type Input, inputsOf } from "./catalogue.js";
 export { type Comparison, compare, probabilityBound } from "./compare.js";
 export { type Distribution, type DistributionName, distributions } from "./distributions.js";
+export { type FuzzOptions, type FuzzReport, fuzz } from "./fuzz.js";
 export { makeLogits, optionsOf } from "./logits.js";
 export { createRandom, type Random } from "./random.js";
 export {

@@ -219,6 +219,8 @@ export interface Input {
   temperature: number;
   /** Ascending, at most vocab. */
   ks: number[];
+  /** Of the logits. Default: one that goes with the size. */
+  seed?: number;
 }
 
 /** The inputs of a family, those left out that this engine has no array type for. */

@@ -13,10 +13,11 @@ import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { catalogue, type Input } from "./catalogue.js";
 import { compare } from "./compare.js";
 import { watchEventLoop } from "./event-loop.js";
+import { fixtures } from "./fixtures.js";
 import { generatedProblem } from "./generated.js";
 import { makeLogits, optionsOf } from "./logits.js";
 import { goodCall, misuses } from "./misuses.js";
-import { runFamily } from "./run.js";
+import { emptyReport, runFamily, runInput } from "./run.js";
 
 export interface DescribeOptions {
   /** Stands in the suite's name, e.g. the path that was forced. */
@@ -77,6 +78,14 @@ export function describeBackend(create: () => Promise<Backend>, options: Describ
         });
         await fc.assert(property, { numRuns: set === "full" ? 2000 : 50, seed });
       });
+
+      for (const fixture of fixtures) {
+        test(`what a fuzz run once found: ${JSON.stringify(fixture)}`, async () => {
+          const report = emptyReport("");
+          await runInput(backend, fixture, onBackend, report);
+          expect(report.firstFailure).toBeUndefined();
+        });
+      }
 
       test("the same bits on every run", async () => {
         const input = problemOf("random", 3, 5000);

@@ -18,7 +18,7 @@ export function makeLogits(input: Input): HostLogits {
   const Words = format.width === 32 ? Uint32Array : Uint16Array;
   const words = new Words(BEFORE + length + AFTER).fill(format.infinity);
 
-  const random = createRandom(length + rows);
+  const random = createRandom(input.seed ?? length + rows);
   const row = new Float32Array(vocab);
   for (let rowIndex = 0; rowIndex < rows; rowIndex++) {
     fill(row, { random, format, rowIndex });

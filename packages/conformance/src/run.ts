@@ -84,36 +84,43 @@ export async function runFamily(
   call: Call,
   onCase: (done: number) => void = () => {},
 ): Promise<GroupReport> {
-  const report: GroupReport = {
-    promise: family.promise,
-    passed: 0,
-    failed: 0,
-    skipped: 0,
-    probabilityError: 0,
-    logSumExpError: 0,
-  };
-  let done = 0;
+  const report = emptyReport(family.promise);
   for (const input of inputsOf(family)) {
-    const ks = input.ks.filter((k) => k <= backend.limits.maxK);
-    report.skipped += input.ks.length - ks.length;
-    done += input.ks.length - ks.length;
-    if (ks.length === 0) continue;
-    const logits = makeLogits(input);
-    const untouched = bytesOf(logits).slice();
-    const best = expectedResult(logits, optionsOf(input, ks.at(-1)!));
-    for (const k of ks) {
-      const failure = await runCase(backend, input, logits, prefix(best, k), call, report);
-      const problem = failure ?? (sameBytes(bytesOf(logits), untouched) ? undefined : "The input was written to.");
-      if (problem === undefined) {
-        report.passed++;
-      } else {
-        report.failed++;
-        report.firstFailure ??= `${describeCase(input, k)}: ${problem}`;
-      }
-      onCase(++done);
-    }
+    await runInput(backend, input, call, report, () => onCase(report.passed + report.failed + report.skipped));
   }
   return report;
+}
+
+/** The report of no case. */
+export function emptyReport(promise: string): GroupReport {
+  return { promise, passed: 0, failed: 0, skipped: 0, probabilityError: 0, logSumExpError: 0 };
+}
+
+/** Runs the cases of one input, and adds them to a report. */
+export async function runInput(
+  backend: Backend,
+  input: Input,
+  call: Call,
+  report: GroupReport,
+  onCase: () => void = () => {},
+): Promise<void> {
+  const ks = input.ks.filter((k) => k <= backend.limits.maxK);
+  report.skipped += input.ks.length - ks.length;
+  if (ks.length === 0) return;
+  const logits = makeLogits(input);
+  const untouched = bytesOf(logits).slice();
+  const best = expectedResult(logits, optionsOf(input, ks.at(-1)!));
+  for (const k of ks) {
+    const failure = await runCase(backend, input, logits, prefix(best, k), call, report);
+    const problem = failure ?? (sameBytes(bytesOf(logits), untouched) ? undefined : "The input was written to.");
+    if (problem === undefined) {
+      report.passed++;
+    } else {
+      report.failed++;
+      report.firstFailure ??= `${describeCase(input, k)}: ${problem}`;
+    }
+    onCase();
+  }
 }
 
 async function runCase(

@@ -1,0 +1,63 @@
+/** Peers: what is absent is named, what is wrong is marked, and ratios are to the first. */
+import { softmaxTopKReference } from "@fused-topk/core";
+import { expect, it } from "vitest";
+import { expectedOf } from "../src/check.js";
+import { generateLogits } from "../src/data.js";
+import { carefulJavaScript, naiveJavaScript } from "../src/peers/javascript.js";
+import { measurePeers, openPeers } from "../src/peers/measure.js";
+import { softmaxTopKModel } from "../src/peers/onnx-model.js";
+import type { Peer, PeerResult } from "../src/peers/peer.js";
+import type { ScenarioRecord } from "../src/schema.js";
+
+const scenario: ScenarioRecord = { group: "custom", rows: 3, vocab: 500, k: 7, dtype: "f32", data: "random" };
+const template = generateLogits("random", 3, 500, "f32", 1);
+const input = { scenario, template, templateRows: 3, expected: expectedOf(scenario, template, 3) };
+
+/** A peer that answers with the reference, changed. */
+const changed = (name: string, change: (result: PeerResult & { probs: Float32Array }) => void): Peer => ({
+  name,
+  open: async () => ({
+    version: "1",
+    prepare: async (problem) => ({
+      run: async (logits) => {
+        const result = softmaxTopKReference(logits, problem);
+        change(result);
+        return result;
+      },
+      close: async () => {},
+    }),
+  }),
+});
+
+it("times and checks every peer that is here, and names those that are not", async () => {
+  const absentPeer: Peer = {
+    name: "elsewhere",
+    fix: "npm install it",
+    open: () => import("no-such-package" as string),
+  };
+  const wrong = changed("wrong", ({ probs }) => probs.fill(0.5));
+  const { found, absent } = await openPeers([carefulJavaScript, naiveJavaScript, absentPeer, wrong]);
+  expect(absent).toEqual([
+    { peer: "elsewhere", reason: expect.stringContaining("no-such-package"), fix: "npm install it" },
+  ]);
+  const records = await measurePeers(found, input, { turns: 3, turn: 1 }, () => {});
+  expect(records.map(({ peer, check }) => [peer, check.passed])).toEqual([
+    ["JavaScript, careful", true],
+    ["JavaScript, naive", true],
+    ["wrong", false],
+  ]);
+  for (const { samples, median, firstRatio } of records) {
+    expect(samples).toHaveLength(3);
+    expect(firstRatio).toBeCloseTo(records[0]!.median / median, 3);
+  }
+});
+
+it("writes the model as onnx.proto has it", () => {
+  const bytes = Buffer.from(softmaxTopKModel({ rows: 3, vocab: 300, k: 200 })).toString("hex");
+  const hex = (text: string) => Buffer.from(text).toString("hex");
+  expect(bytes.startsWith("08083a")).toBe(true); // ir_version 8, then the graph
+  expect(bytes.endsWith("42040a00100d")).toBe(true); // opset 13 of the default domain
+  expect(bytes).toContain(`2207${hex("Softmax")}2a140a04${hex("axis")}18${"ff".repeat(9)}01a00102`); // axis -1
+  expect(bytes).toContain(`0801100738c8014201${hex("k")}`); // the initializer k: one int64, 200
+  expect(bytes).toContain("080112090a0208030a0308ac02"); // float32, [3, 300]
+});
