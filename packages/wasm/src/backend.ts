@@ -33,8 +33,9 @@ export interface WasmBackend extends Backend {
    * Room for `length` logits in WebAssembly memory. A call whose logits lie there copies nothing.
    *
    * The array has a memory of its own, which never grows: it stays attached, with what was written to it, for as long as
-   * the caller holds it, whatever else is allocated and after `dispose()` too. Letting go of it frees it. An engine holds
-   * some hundred such memories at a time: take a large one, and use subarrays of it, rather than many.
+   * the caller holds it, whatever else is allocated and after `dispose()` too. Letting go of it frees it; the one that threads
+   * worked in last, once they work in another. An engine holds some hundred such memories at a time: take a large one, and
+   * use subarrays of it, rather than many.
    *
    * Where the backend has threads, the array's buffer is a `SharedArrayBuffer`, which few other APIs take.
    *
