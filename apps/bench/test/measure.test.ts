@@ -48,7 +48,7 @@ describe("a scenario on a device", () => {
   });
 
   it("sets a call on a host array in ratio to the copy from pinned memory", async () => {
-    const inner = await createCpuMeter();
+    const inner = await createCpuMeter(createCpuBackend);
     const copying = await device({
       measure: async (request) =>
         request.variant === "pinned-copy"
