@@ -9,7 +9,8 @@ import { candidate_index, logit_of_key, make_candidate } from "./row_state";
 
 // Room for a block in which every logit is better than the last.
 const ROOM: u32 = BLOCK;
-// At the end of a block the buffer is cut if it holds so many beyond K, or twice K: an early threshold spares appends.
+// Between groups, while there is no threshold, and at the end of a block the buffer is cut if it holds so many beyond K, or
+// twice K: an early threshold spares appends.
 const SLACK: u32 = 64;
 
 // The K-th best when the buffer was last cut; 0, which every candidate comes before, until then.
@@ -50,16 +51,18 @@ function append(logit: f32, index: u32): void {
 //
 // pmax is one instruction. It drops a NaN on its right, and what it begins with here is none: no NaN hides a logit.
 export function offer(block: usize, length: u32, groups: u32, first: u32): f32 {
-  const floor = floor_of(first);
-  let highest: f32;
-  if (F32.isNaN(floor)) {
-    for (let i: u32 = 0; i < length; i++) append(load<f32>(block + ((<usize>i) << 2)), first + i);
-    highest = max_of(block, groups);
-  } else {
-    highest = offer_above(block, groups, first, floor);
+  let from: u32 = 0;
+  for (; from < length && F32.isNaN(floor_of(first)); from += GROUP) {
+    const end = min(length, from + GROUP);
+    for (let i = from; i < end; i++) append(load<f32>(block + ((<usize>i) << 2)), first + i);
+    if (held >= soft_capacity) cut();
   }
+  const seen = from / GROUP;
+  const highest = max_of(block, seen);
+  if (seen === groups) return highest;
+  const rest = offer_above(block + ((<usize>from) << 2), groups - seen, first + from, floor_of(first));
   if (held >= soft_capacity) cut();
-  return highest;
+  return rest > highest ? rest : highest;
 }
 
 function offer_above(block: usize, groups: u32, first: u32, floor: f32): f32 {
@@ -86,16 +89,17 @@ function offer_above(block: usize, groups: u32, first: u32, floor: f32): f32 {
 
 // Appends those of a group that are above the floor.
 function append_group(group: usize, first: u32, floor: v128): void {
-  for (let i: u32 = 0; i < GROUP; i += 4) {
-    for (
-      let above = i32x4.bitmask(f32x4.gt(v128.load(group + ((<usize>i) << 2)), floor));
-      above !== 0;
-      above &= above - 1
-    ) {
-      const at = i + <u32>ctz(above);
-      append(load<f32>(group + ((<usize>at) << 2)), first + at);
-    }
+  for (let above = above_of(group, floor) | (above_of(group + 64, floor) << 16); above !== 0; above &= above - 1) {
+    const at = <u32>ctz(above);
+    append(load<f32>(group + ((<usize>at) << 2)), first + at);
   }
+}
+
+// Which of 16 logits are above the floor, a bit each.
+function above_of(logits: usize, floor: v128): u32 {
+  const low = i16x8.narrow_i32x4_s(f32x4.gt(v128.load(logits), floor), f32x4.gt(v128.load(logits, 16), floor));
+  const high = i16x8.narrow_i32x4_s(f32x4.gt(v128.load(logits, 32), floor), f32x4.gt(v128.load(logits, 48), floor));
+  return i8x16.bitmask(i8x16.narrow_i16x8_s(low, high));
 }
 
 // The largest number of a block; -inf where there is none.
