@@ -4,23 +4,26 @@ import {
   type Backend,
   bytesPerElement,
   disposedError,
-  FusedTopKError,
+  type FusedTopKError,
   type HostLogits,
   hostMemory,
-  invalidArgument,
   type ResolvedOptions,
   resolveHostOptions,
   resolveOptions,
   type SoftmaxTopK,
   type SoftmaxTopKOptions,
 } from "@fused-topk/core";
-import { Arena, ParamsCache, ReadbackPool } from "./buffers.js";
-import { type DeviceOptions, type OpenDevice, openDevice, words } from "./device.js";
+import { Arena, ParamsCache, ReadbackPool, type SizedBuffer } from "./buffers.js";
+import { isGPUBuffer, requireBuffer, requireDistinct, requireUnmapped } from "./caller-buffers.js";
+import { type DeviceOptions, type OpenDevice, openDevice } from "./device.js";
+import { callError, lostError, popErrorScope } from "./failure.js";
 import { fused, type Pipeline, Pipelines } from "./pipelines.js";
-import { type Dispatch, type EntryPoint, MAX_K, type PathOptions, type Plan, planTopK, requirePath } from "./plan.js";
-import { type BufferSlice, type CallBuffers, recordDispatch, resourcesOf } from "./record.js";
+import { type Dispatch, type EntryPoint, MAX_K, type PathOptions, type Plan, requirePath } from "./plan.js";
+import { type PreparedCall, PreparedCalls, type Step, StepCache } from "./prepare.js";
+import { type BufferSlice, type CallBuffers, recordDispatch } from "./record.js";
 import { refusalOf } from "./refusal.js";
-import { BufferUsage, MAP_MODE_READ } from "./spec.js";
+import { copyResults, type ResultLayout, resultLayout } from "./results.js";
+import { MAP_MODE_READ } from "./spec.js";
 import { uploadRange } from "./upload.js";
 
 /** Options of `createWebGPUBackend`. */
@@ -102,12 +105,17 @@ class Implementation implements WebGPUBackend {
   readonly gpuDevice: GPUDevice;
 
   readonly #opened: OpenDevice;
-  readonly #path: PathOptions;
   readonly #pipelines: Pipelines<EntryPoint>;
   readonly #params: ParamsCache;
   readonly #readbacks: ReadbackPool;
   readonly #arena: Arena;
   readonly #recordedScratch: Arena;
+  /** Calls on logits in a GPUBuffer, and in host memory. */
+  readonly #resident: PreparedCalls;
+  readonly #uploaded: PreparedCalls;
+  /** Steps of calls that this backend submits, and of those it records for the caller. */
+  readonly #steps: StepCache;
+  readonly #recorded: StepCache;
   readonly #pending = new Set<Promise<unknown>>();
   /** Rejects what waits while the device may be lost; one entry each, so that nothing outlives its call. */
   readonly #waiting = new Set<(lost: FusedTopKError) => void>();
@@ -117,7 +125,6 @@ class Implementation implements WebGPUBackend {
   constructor(opened: OpenDevice, path: PathOptions) {
     const { device } = opened;
     this.#opened = opened;
-    this.#path = path;
     this.device = opened.name;
     this.gpuDevice = device;
     this.#pipelines = new Pipelines(device, fused);
@@ -125,6 +132,12 @@ class Implementation implements WebGPUBackend {
     this.#readbacks = new ReadbackPool(device);
     this.#arena = new Arena(device, true);
     this.#recordedScratch = new Arena(device, false);
+    const { capabilities } = opened;
+    const bindingBytes = Math.min(capabilities.bindingBytes, BATCH_UPLOAD_BYTES);
+    this.#resident = new PreparedCalls(capabilities, path);
+    this.#uploaded = new PreparedCalls({ ...capabilities, bindingBytes }, path);
+    this.#steps = new StepCache(device, { scratch: this.#arena, params: this.#params });
+    this.#recorded = new StepCache(device, { scratch: this.#recordedScratch, params: this.#params });
     device.lost.then((info) => {
       this.#lost = lostError(info, opened.isOwn);
       for (const reject of this.#waiting) reject(this.#lost);
@@ -156,21 +169,21 @@ class Implementation implements WebGPUBackend {
     this.#requireUsable();
     const resolved = resolveOptions(options, {}, this.limits.maxK);
     const { rows, k } = resolved;
-    requireBuffer("logits", buffers.logits, logitsBytes(resolved));
-    requireBuffer("probs", buffers.probs, rows * k * 4);
-    requireBuffer("indices", buffers.indices, rows * k * 4);
-    requireBuffer("logSumExp", buffers.logSumExp, rows * 4);
-    requireDistinct(buffers);
+    const { logits, probs, indices, logSumExp } = buffers;
+    requireBuffer("logits", logits, logitsBytes(resolved));
+    requireBuffer("probs", probs, rows * k * 4);
+    requireBuffer("indices", indices, rows * k * 4);
+    requireBuffer("logSumExp", logSumExp, rows * 4);
+    requireDistinct({ logits, probs, indices, logSumExp });
     if (rows === 0) return;
-    const plan = planTopK(resolved, this.#opened.capabilities, this.#path);
-    const held = {
-      logits: whole(buffers.logits),
-      probs: whole(buffers.probs),
-      indices: whole(buffers.indices),
-      logSumExp: whole(buffers.logSumExp),
-    };
-    const pipelineOf = (entry: EntryPoint) => this.#pipelines.getNow(plan.kernel, entry);
-    this.#record(encoder, plan, plan.dispatches, pipelineOf, held, this.#recordedScratch);
+    const { plan } = this.#resident.get(resolved);
+    const steps = this.#recorded.get(plan, plan.dispatches, (entry) => this.#pipelines.getNow(plan.kernel, entry), {
+      logits: whole(logits),
+      probs: whole(probs),
+      indices: whole(indices),
+      logSumExp: whole(logSumExp),
+    });
+    record(encoder, steps);
   }
 
   dispose(): Promise<void> {
@@ -205,47 +218,46 @@ class Implementation implements WebGPUBackend {
 
   /** One submit (host logits larger than the upload buffer: one for each of its fillings) and one readback. */
   async #run(logits: HostLogits | GPUBuffer, options: ResolvedOptions, result: SoftmaxTopK, row: number) {
-    const { rows, k } = options;
-    const capabilities = { ...this.#opened.capabilities };
-    if (!isGPUBuffer(logits)) capabilities.bindingBytes = Math.min(capabilities.bindingBytes, BATCH_UPLOAD_BYTES);
-    const plan = planTopK(options, capabilities, this.#path);
-    const pipelines = await this.#compile(plan);
-    // Compiling took time, in which the caller may have detached them.
-    if (!isGPUBuffer(logits)) hostMemory(logits, options.dtype);
+    const call = (isHost(logits) ? this.#uploaded : this.#resident).get(options);
+    if (!call.pipelines) {
+      call.pipelines = await this.#compile(call.plan);
+      // Compiling took time, in which the caller may have detached them.
+      if (isHost(logits)) hostMemory(logits, options.dtype);
+    }
     const device = this.gpuDevice;
 
     device.pushErrorScope("out-of-memory");
     device.pushErrorScope("validation");
-    const layout = resultLayout(rows, k);
-    let readback: GPUBuffer | undefined;
+    const layout = resultLayout(options);
+    let readback: SizedBuffer | undefined;
     let mapping: Promise<unknown>;
     try {
       readback = this.#readbacks.acquire(layout.bytes);
-      this.#submit(plan, pipelines, logits, layout, readback);
-      mapping = readback.mapAsync(MAP_MODE_READ, 0, layout.bytes).then(() => undefined, asError);
+      this.#submit(call, call.pipelines, logits, layout, readback.buffer);
+      mapping = readback.buffer.mapAsync(MAP_MODE_READ, 0, layout.bytes).then(() => undefined, asError);
     } catch (error) {
       mapping = Promise.resolve(asError(error));
     }
-    const [validation, memory, failure] = await Promise.all([popErrorScope(device), popErrorScope(device), mapping]);
-    if (readback && !memory && !validation && failure === undefined) {
+    const [validation, memory, thrown] = await Promise.all([popErrorScope(device), popErrorScope(device), mapping]);
+    if (readback && !memory && !validation && thrown === undefined) {
       try {
-        copyResults(readback.getMappedRange(0, layout.bytes), layout, options, result, row);
-        readback.unmap();
+        copyResults(readback.buffer.getMappedRange(0, layout.bytes), layout, options, result, row);
+        readback.buffer.unmap();
         this.#readbacks.release(readback);
         return;
       } catch (error) {
-        readback.destroy();
+        readback.buffer.destroy();
         throw await this.#explain(null, null, error, logits);
       }
     }
-    readback?.destroy();
-    throw await this.#explain(memory, validation, failure, logits);
+    readback?.buffer.destroy();
+    throw await this.#explain(memory, validation, thrown, logits);
   }
 
   /** Everything a run asks of the device, without waiting for it. */
   #submit(
-    plan: Plan,
-    pipelines: Map<string, Pipeline>,
+    { plan, fillings }: PreparedCall,
+    pipelines: ReadonlyMap<EntryPoint, Pipeline>,
     logits: HostLogits | GPUBuffer,
     layout: ResultLayout,
     readback: GPUBuffer,
@@ -253,23 +265,19 @@ class Implementation implements WebGPUBackend {
     const device = this.gpuDevice;
     const results = this.#arena.get("results", layout.bytes);
     const output = (offset: number): BufferSlice => ({ buffer: results, offset });
-    const submit = (dispatches: Dispatch[], source: BufferSlice, isLast: boolean) => {
-      const buffers: CallBuffers = {
-        logits: source,
-        probs: output(layout.probs),
-        indices: output(layout.indices),
-        logSumExp: output(layout.logSumExp),
-      };
+    const [probs, indices, logSumExp] = [output(layout.probs), output(layout.indices), output(layout.logSumExp)];
+    const submit = (dispatches: readonly Dispatch[], source: BufferSlice, isLast: boolean) => {
+      const buffers: CallBuffers = { logits: source, probs, indices, logSumExp };
+      const steps = this.#steps.get(plan, dispatches, (entry) => pipelines.get(entry)!, buffers);
       const encoder = device.createCommandEncoder({ label: "fused-topk" });
-      this.#record(encoder, plan, dispatches, (entry) => pipelines.get(entry)!, buffers, this.#arena);
+      record(encoder, steps);
       if (isLast) encoder.copyBufferToBuffer(results, 0, readback, 0, layout.bytes);
       device.queue.submit([encoder.finish()]);
     };
-    if (isGPUBuffer(logits)) {
+    if (!isHost(logits)) {
       submit(plan.dispatches, whole(logits), true);
       return;
     }
-    const fillings = groupByLogits(plan.dispatches);
     const upload = this.#arena.get("logits", Math.max(...fillings.map((filling) => filling.logits.length)));
     for (const [i, filling] of fillings.entries()) {
       uploadRange(device.queue, upload, logits, filling.logits);
@@ -282,14 +290,15 @@ class Implementation implements WebGPUBackend {
   async #explain(
     memory: GPUError | null,
     validation: GPUError | null,
-    failure: unknown,
+    thrown: unknown,
     logits: HostLogits | GPUBuffer,
   ): Promise<FusedTopKError> {
     if (memory) this.#arena.destroy();
+    this.#steps.clear();
     // What fails for no other reason fails because the device is gone, and the news may still be on its way.
     if (!memory && !validation) await this.#unlessLost(delay(NEWS_OF_LOSS_MS));
-    const refusal = validation && isGPUBuffer(logits) ? await refusalOf(this.gpuDevice, logits) : null;
-    return this.#lost ?? callError(memory, validation, failure, refusal);
+    const refusal = validation && !isHost(logits) ? await refusalOf(this.gpuDevice, logits) : null;
+    return this.#lost ?? callError({ memory, validation, thrown, refusal });
   }
 
   /** Settles as `work` does, or rejects as soon as the device is lost. */
@@ -307,32 +316,17 @@ class Implementation implements WebGPUBackend {
     }
   }
 
-  #record(
-    encoder: GPUCommandEncoder,
-    plan: Plan,
-    dispatches: readonly Dispatch[],
-    pipelineOf: (entry: EntryPoint) => Pipeline,
-    buffers: CallBuffers,
-    scratch: Arena,
-  ): void {
-    const pass = encoder.beginComputePass({ label: "fused-topk" });
-    for (const dispatch of dispatches) {
-      const resources = resourcesOf(plan, dispatch, buffers, { scratch, params: this.#params });
-      recordDispatch(this.gpuDevice, pass, pipelineOf(dispatch.entry), dispatch.workgroups, resources);
-    }
-    pass.end();
-  }
-
-  async #compile(plan: Plan): Promise<Map<string, Pipeline>> {
+  async #compile(plan: Plan): Promise<ReadonlyMap<EntryPoint, Pipeline>> {
     const entries = [...new Set(plan.dispatches.map(({ entry }) => entry))];
     const pipelines = await Promise.all(entries.map((entry) => this.#pipelines.get(plan.kernel, entry)));
     return new Map(entries.map((entry, i) => [entry, pipelines[i]!]));
   }
 }
 
-/** A lost device may refuse even this; then the loss is what gets reported. */
-function popErrorScope(device: GPUDevice): Promise<GPUError | null> {
-  return device.popErrorScope().catch(() => null);
+function record(encoder: GPUCommandEncoder, steps: readonly Step[]): void {
+  const pass = encoder.beginComputePass({ label: "fused-topk" });
+  for (const { pipeline, group, workgroups } of steps) recordDispatch(pass, pipeline, group, workgroups);
+  pass.end();
 }
 
 function asError(cause: unknown): unknown {
@@ -346,42 +340,9 @@ function delay(milliseconds: number): Promise<void> {
 /** Every runtime has it; the types of this package name no runtime. */
 declare function setTimeout(callback: () => void, milliseconds: number): unknown;
 
-interface Filling {
-  logits: NonNullable<Dispatch["logits"]>;
-  dispatches: Dispatch[];
-}
-
-/** Dispatches that read the same logits, in order; one that reads none belongs to those before it. */
-function groupByLogits(dispatches: readonly Dispatch[]): Filling[] {
-  const fillings: Filling[] = [];
-  for (const dispatch of dispatches) {
-    const { logits } = dispatch;
-    if (logits) fillings.push({ logits, dispatches: [dispatch] });
-    else fillings.at(-1)!.dispatches.push(dispatch);
-  }
-  return fillings;
-}
-
-type ResultLayout = ReturnType<typeof resultLayout>;
-
-/** Where the results of a call lie in one buffer. */
-function resultLayout(rows: number, k: number) {
-  const section = (bytes: number) => Math.ceil(bytes / 256) * 256;
-  const indices = section(rows * k * 4);
-  const logSumExp = 2 * indices;
-  return { probs: 0, indices, logSumExp, bytes: logSumExp + rows * 4 };
-}
-
-function copyResults(
-  bytes: ArrayBuffer,
-  layout: ResultLayout,
-  { rows, k }: ResolvedOptions,
-  result: SoftmaxTopK,
-  row: number,
-): void {
-  result.probs.set(new Float32Array(bytes, layout.probs, rows * k), row * k);
-  result.indices.set(new Uint32Array(bytes, layout.indices, rows * k), row * k);
-  result.logSumExp.set(new Float32Array(bytes, layout.logSumExp, rows), row);
+/** For logits that were checked: host memory is what is not a GPUBuffer. */
+function isHost(logits: HostLogits | GPUBuffer): logits is HostLogits {
+  return ArrayBuffer.isView(logits);
 }
 
 function logitsBytes({ rows, vocab, offset, rowStride, dtype }: ResolvedOptions): number {
@@ -390,97 +351,6 @@ function logitsBytes({ rows, vocab, offset, rowStride, dtype }: ResolvedOptions)
   return Math.ceil(((offset + (rows - 1) * rowStride + vocab) * bytesPerElement[dtype]) / 4) * 4;
 }
 
-function isGPUBuffer(logits: unknown): logits is GPUBuffer {
-  return Object.prototype.toString.call(logits) === "[object GPUBuffer]" || hasBufferShape(logits);
-}
-
-/** Dawn for Node has a GPUBuffer without the name. */
-function hasBufferShape(value: unknown): boolean {
-  const buffer = value as Partial<GPUBuffer> | null;
-  return typeof buffer === "object" && typeof buffer?.mapAsync === "function" && typeof buffer.size === "number";
-}
-
-function requireBuffer(name: string, buffer: unknown, bytes: number): asserts buffer is GPUBuffer {
-  if (!isGPUBuffer(buffer)) throw invalidArgument(name, "a GPUBuffer", buffer, "Pass a buffer of backend.gpuDevice.");
-  if ((buffer.usage & BufferUsage.STORAGE) === 0) {
-    throw new FusedTopKError(
-      "ERR_INVALID_ARGUMENT",
-      `Expected usage STORAGE for ${name} but received a GPUBuffer with usage 0x${buffer.usage.toString(16)}.`,
-      { fix: "Create it with GPUBufferUsage.STORAGE." },
-    );
-  }
-  if (buffer.size < bytes) {
-    throw new FusedTopKError(
-      "ERR_INVALID_ARGUMENT",
-      `Expected at least ${bytes} bytes for ${name} but received a GPUBuffer of ${buffer.size}.`,
-      { fix: "Pass a larger buffer, or lower rows, vocab, k, offset or rowStride." },
-    );
-  }
-}
-
-/** Only for a call that submits at once: what is recorded may be unmapped before its submit. */
-function requireUnmapped(logits: GPUBuffer): void {
-  if (logits.mapState === "unmapped") return;
-  throw new FusedTopKError(
-    "ERR_INVALID_ARGUMENT",
-    `Expected an unmapped GPUBuffer for logits but received one whose mapState is "${logits.mapState}".`,
-    { fix: "Call its unmap() first." },
-  );
-}
-
-function requireDistinct({ logits, probs, indices, logSumExp }: GPUBuffers): void {
-  const names = new Map<GPUBuffer, string>();
-  for (const [name, buffer] of Object.entries({ logits, probs, indices, logSumExp })) {
-    const twin = names.get(buffer);
-    if (twin !== undefined) {
-      throw new FusedTopKError(
-        "ERR_INVALID_ARGUMENT",
-        `Expected four different buffers but ${twin} and ${name} are the same.`,
-        { fix: "Pass one buffer each for logits, probs, indices and logSumExp." },
-      );
-    }
-    names.set(buffer, name);
-  }
-}
-
 function whole(buffer: GPUBuffer): BufferSlice {
   return { buffer, offset: 0 };
-}
-
-function lostError({ reason, message }: GPUDeviceLostInfo, isOwn: boolean): FusedTopKError {
-  return new FusedTopKError(
-    "ERR_DEVICE_LOST",
-    `The WebGPU device was lost (${reason || "unknown"}): ${words(message)}.`,
-    { fix: isOwn ? "Create a new backend." : "Create a new device and a backend on it." },
-  );
-}
-
-/** @param refusal what WebGPU has against the caller's logits, if that is what it refused. */
-function callError(
-  memory: GPUError | null,
-  validation: GPUError | null,
-  failure: unknown,
-  refusal: GPUError | null,
-): FusedTopKError {
-  if (memory) {
-    return new FusedTopKError("ERR_OUT_OF_MEMORY", `The WebGPU device is out of memory: ${words(memory.message)}.`, {
-      fix: "Split the rows over several calls.",
-      cause: memory,
-    });
-  }
-  if (refusal) {
-    return new FusedTopKError(
-      "ERR_INVALID_ARGUMENT",
-      `WebGPU refused the GPUBuffer logits: ${words(refusal.message)}.`,
-      {
-        fix: "Pass a buffer of backend.gpuDevice that is neither mapped nor destroyed.",
-        cause: refusal,
-      },
-    );
-  }
-  if (failure instanceof FusedTopKError) return failure;
-  const cause = validation ?? failure;
-  return new FusedTopKError("ERR_DEVICE", `The WebGPU call failed: ${words(validation?.message ?? failure)}.`, {
-    cause,
-  });
 }

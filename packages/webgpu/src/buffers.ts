@@ -1,6 +1,12 @@
 /** The GPU memory of a backend: scratch that grows, parameters, and readback buffers that are used again. */
 import { BufferUsage } from "./spec.js";
 
+/** A buffer and its size: what a GPUBuffer says itself costs a call into native code each time. */
+export interface SizedBuffer {
+  buffer: GPUBuffer;
+  size: number;
+}
+
 /**
  * Buffers by role, each replaced by a larger one when a call needs more. One of each serves every call, because a queue
  * executes its dispatches in order.
@@ -8,7 +14,8 @@ import { BufferUsage } from "./spec.js";
 export class Arena {
   readonly #device: GPUDevice;
   readonly #destroyReplaced: boolean;
-  readonly #buffers = new Map<string, GPUBuffer>();
+  readonly #buffers = new Map<string, SizedBuffer>();
+  #generation = 0;
 
   /** @param destroyReplaced false where command buffers that were not submitted yet may still use a replaced one. */
   constructor(device: GPUDevice, destroyReplaced: boolean) {
@@ -16,52 +23,55 @@ export class Arena {
     this.#destroyReplaced = destroyReplaced;
   }
 
+  /** Another number whenever a buffer it gave is no longer the one it gives. */
+  get generation(): number {
+    return this.#generation;
+  }
+
   /** The buffer for a role, of at least `bytes`. */
   get(role: string, bytes: number): GPUBuffer {
     const held = this.#buffers.get(role);
-    if (held && held.size >= bytes) return held;
-    if (held && this.#destroyReplaced) held.destroy();
-    const buffer = this.#device.createBuffer({
-      label: `fused-topk ${role}`,
-      size: sizeClass(bytes, this.#device.limits.maxBufferSize),
-      usage: BufferUsage.STORAGE | BufferUsage.COPY_DST | BufferUsage.COPY_SRC,
-    });
-    this.#buffers.set(role, buffer);
+    if (held && held.size >= bytes) return held.buffer;
+    if (held) this.#generation++;
+    if (held && this.#destroyReplaced) held.buffer.destroy();
+    const size = sizeClass(bytes, this.#device.limits.maxBufferSize);
+    const usage = BufferUsage.STORAGE | BufferUsage.COPY_DST | BufferUsage.COPY_SRC;
+    const buffer = this.#device.createBuffer({ label: `fused-topk ${role}`, size, usage });
+    this.#buffers.set(role, { buffer, size });
     return buffer;
   }
 
   destroy(): void {
-    for (const buffer of this.#buffers.values()) buffer.destroy();
+    for (const { buffer } of this.#buffers.values()) buffer.destroy();
     this.#buffers.clear();
+    this.#generation++;
   }
 }
 
 /** Buffers to map, handed out to one call each. */
 export class ReadbackPool {
   readonly #device: GPUDevice;
-  readonly #idle: GPUBuffer[] = [];
+  readonly #idle: SizedBuffer[] = [];
 
   constructor(device: GPUDevice) {
     this.#device = device;
   }
 
-  acquire(bytes: number): GPUBuffer {
+  acquire(bytes: number): SizedBuffer {
     const found = this.#idle.findIndex(({ size }) => size >= bytes);
     if (found >= 0) return this.#idle.splice(found, 1)[0]!;
-    return this.#device.createBuffer({
-      label: "fused-topk readback",
-      size: sizeClass(bytes, this.#device.limits.maxBufferSize),
-      usage: BufferUsage.MAP_READ | BufferUsage.COPY_DST,
-    });
+    const size = sizeClass(bytes, this.#device.limits.maxBufferSize);
+    const usage = BufferUsage.MAP_READ | BufferUsage.COPY_DST;
+    return { buffer: this.#device.createBuffer({ label: "fused-topk readback", size, usage }), size };
   }
 
-  release(buffer: GPUBuffer): void {
-    if (this.#idle.length === MAX_IDLE) this.#idle.shift()!.destroy();
-    this.#idle.push(buffer);
+  release(readback: SizedBuffer): void {
+    if (this.#idle.length === MAX_IDLE) this.#idle.shift()!.buffer.destroy();
+    this.#idle.push(readback);
   }
 
   destroy(): void {
-    for (const buffer of this.#idle) buffer.destroy();
+    for (const { buffer } of this.#idle) buffer.destroy();
     this.#idle.length = 0;
   }
 }

@@ -20,7 +20,7 @@ import { type DeviceOptions, type OpenDevice, openDevice, words } from "./device
 import { createInputSets } from "./input-sets.js";
 import { fused, Pipelines } from "./pipelines.js";
 import { type EntryPoint, MAX_K, type PathOptions, planTopK } from "./plan.js";
-import { type BufferSlice, type CallBuffers, type Memory, recordDispatch, resourcesOf } from "./record.js";
+import { type BufferSlice, bindGroupOf, type CallBuffers, type Memory, recordDispatch, resourcesOf } from "./record.js";
 import { kernelKey } from "./shader.js";
 import { BufferUsage, MAP_MODE_READ } from "./spec.js";
 
@@ -254,7 +254,7 @@ class WebGPUMeter implements Meter {
     });
     this.#source.buffer = input;
     for (const { pipeline, workgroups, resources } of work.steps) {
-      recordDispatch(this.#device, pass, pipeline, workgroups, resources);
+      recordDispatch(pass, pipeline.pipeline, bindGroupOf(this.#device, pipeline, resources), workgroups);
     }
     pass.end();
   }

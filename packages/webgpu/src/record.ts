@@ -1,4 +1,4 @@
-/** Records dispatches into a compute pass: bind groups and the buffers behind them. */
+/** Bind groups, the buffers behind them, and how a dispatch is recorded. */
 import type { Arena, ParamsCache } from "./buffers.js";
 import { Binding, type BindingName, type Pipeline } from "./pipelines.js";
 import type { Dispatch, Plan, Range } from "./plan.js";
@@ -41,23 +41,27 @@ export function resourcesOf(plan: Plan, dispatch: Dispatch, buffers: CallBuffers
   };
 }
 
+export function bindGroupOf(
+  device: GPUDevice,
+  { pipeline, layout, bindings }: Pipeline,
+  resources: BindingResources,
+): GPUBindGroup {
+  return device.createBindGroup({
+    label: pipeline.label,
+    layout,
+    entries: bindings.map((name) => ({ binding: Binding[name], resource: resources[name]!() })),
+  });
+}
+
 /** Records one dispatch. */
 export function recordDispatch(
-  device: GPUDevice,
   pass: GPUComputePassEncoder,
-  { pipeline, layout, bindings }: Pipeline,
+  pipeline: GPUComputePipeline,
+  group: GPUBindGroup,
   workgroups: number,
-  resources: BindingResources,
 ): void {
   pass.setPipeline(pipeline);
-  pass.setBindGroup(
-    0,
-    device.createBindGroup({
-      label: pipeline.label,
-      layout,
-      entries: bindings.map((name) => ({ binding: Binding[name], resource: resources[name]!() })),
-    }),
-  );
+  pass.setBindGroup(0, group);
   pass.dispatchWorkgroups(workgroups);
 }
 

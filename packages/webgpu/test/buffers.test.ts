@@ -153,20 +153,77 @@ describe("encode", () => {
     expect(compare(actual, softmaxTopKReference(logits, options), 9000, "webgpu").failure).toBeUndefined();
   });
 
-  test("a call like an earlier one creates no buffer, pipeline or shader", async () => {
-    const options = { rows: 2, vocab: 9000, k: 20, dtype: "f32" as const };
-    const buffers = { logits: storageBuffer(device, wave(18000)), ...outputs(2, 20) };
-    const host = wave(18000);
-    const all = async () => {
-      const encoder = device.createCommandEncoder();
-      backend.encode(encoder, buffers, options);
-      device.queue.submit([encoder.finish()]);
-      await backend.softmaxTopK(host, options);
-    };
-    await all();
+  test("a wrong buffer is a typed error that names it", () => {
+    const options = { rows: 2, vocab: 100, k: 5, dtype: "f32" as const };
+    const good = { logits: storageBuffer(device, wave(200)), ...outputs(2, 5) };
+    const encode = (change: object) => () =>
+      backend.encode(device.createCommandEncoder(), { ...good, ...change }, options);
+    expect(encode({ probs: poisonedBuffer(device, 36) })).toThrow(/^Expected at least 40 bytes for probs but .+ 36\./);
+    expect(encode({ indices: good.probs })).toThrow(
+      /^Expected four different buffers but probs and indices are the same\./,
+    );
+    expect(encode({ logSumExp: device.createBuffer({ size: 8, usage: 8 }) })).toThrow(/usage STORAGE for logSumExp/);
+    expect(encode({ logits: undefined })).toThrow(/^Expected a GPUBuffer for logits but received undefined\./);
+    expect(encode({})).not.toThrow();
+  });
+});
+
+describe("a call like an earlier one", () => {
+  const shape = { rows: 2, vocab: 9000, k: 20, dtype: "f32" as const };
+  const host = wave(18000);
+
+  test.each<[string, () => () => unknown]>([
+    ["of logits in host memory", () => () => backend.softmaxTopK(host, shape)],
+    [
+      "of logits in a GPUBuffer",
+      () => {
+        const logits = storageBuffer(device, host);
+        return () => backend.softmaxTopK(logits, shape);
+      },
+    ],
+    [
+      "by encode",
+      () => {
+        const [probs, indices, logSumExp] = [160, 160, 8].map((bytes) => poisonedBuffer(device, bytes));
+        const buffers = {
+          logits: storageBuffer(device, host),
+          probs: probs!,
+          indices: indices!,
+          logSumExp: logSumExp!,
+        };
+        return () => {
+          const encoder = device.createCommandEncoder();
+          backend.encode(encoder, buffers, shape);
+          device.queue.submit([encoder.finish()]);
+        };
+      },
+    ],
+  ])("%s creates nothing on the device", async (_, prepare) => {
+    const call = prepare();
+    await call();
+    const created = await creations(async () => {
+      await call();
+      await call();
+    });
+    expect(created).toEqual([]);
+  });
+
+  test("creates nothing when calls of a larger shape came between, once both were seen", async () => {
+    const logits = storageBuffer(device, wave(300_000));
+    const small = () => backend.softmaxTopK(logits, shape);
+    const large = () => backend.softmaxTopK(logits, { ...shape, vocab: 150_000, k: 3000 });
+    for (const call of [small, large, small]) await call();
+    expect(await creations(async () => void [await large(), await small()])).toEqual([]);
+  });
+
+  /** What a piece of work creates on the device, encoders excepted. */
+  async function creations(work: () => Promise<void>): Promise<string[]> {
     const created: string[] = [];
     const makers = [
       "createBuffer",
+      "createBindGroup",
+      "createBindGroupLayout",
+      "createPipelineLayout",
       "createShaderModule",
       "createComputePipeline",
       "createComputePipelineAsync",
@@ -182,25 +239,10 @@ describe("encode", () => {
       });
     }
     try {
-      await all();
-      await all();
+      await work();
     } finally {
       for (const name of makers) Reflect.deleteProperty(device, name);
     }
-    expect(created).toEqual([]);
-  });
-
-  test("a wrong buffer is a typed error that names it", () => {
-    const options = { rows: 2, vocab: 100, k: 5, dtype: "f32" as const };
-    const good = { logits: storageBuffer(device, wave(200)), ...outputs(2, 5) };
-    const encode = (change: object) => () =>
-      backend.encode(device.createCommandEncoder(), { ...good, ...change }, options);
-    expect(encode({ probs: poisonedBuffer(device, 36) })).toThrow(/^Expected at least 40 bytes for probs but .+ 36\./);
-    expect(encode({ indices: good.probs })).toThrow(
-      /^Expected four different buffers but probs and indices are the same\./,
-    );
-    expect(encode({ logSumExp: device.createBuffer({ size: 8, usage: 8 }) })).toThrow(/usage STORAGE for logSumExp/);
-    expect(encode({ logits: undefined })).toThrow(/^Expected a GPUBuffer for logits but received undefined\./);
-    expect(encode({})).not.toThrow();
-  });
+    return created;
+  }
 });
