@@ -1,7 +1,7 @@
 import { defineConfig } from "tsup";
 
 export default defineConfig({
-  entry: ["src/index.ts", "src/cases.ts", "src/software-adapter.ts", "src/vitest-setup.ts"],
+  entry: ["src/index.ts", "src/cases.ts", "src/runtimes.ts", "src/software-adapter.ts", "src/vitest-setup.ts"],
   format: "esm",
   target: "es2022",
   dts: true,
