@@ -24,6 +24,7 @@ import { type BufferSlice, type CallBuffers, recordDispatch } from "./record.js"
 import { refusalOf } from "./refusal.js";
 import { copyResults, type ResultLayout, resultLayout } from "./results.js";
 import { MAP_MODE_READ } from "./spec.js";
+import { isTensor, type LogitsTensor, type OpenTensor, openTensor, type TensorOptions } from "./tensor.js";
 import { uploadRange } from "./upload.js";
 
 /** Options of `createWebGPUBackend`. */
@@ -37,9 +38,9 @@ export interface WebGPUBackendOptions extends DeviceOptions {
 }
 
 /** The buffers of a recorded call, all on the backend's device, with usage STORAGE. They may be larger than needed. */
-export interface GPUBuffers {
-  /** Logits, laid out as the options say. */
-  logits: GPUBuffer;
+export interface GPUBuffers<Logits extends GPUBuffer | LogitsTensor = GPUBuffer> {
+  /** Logits, laid out as the options say; a tensor's location is `"gpu-buffer"`. */
+  logits: Logits;
   /** Receives float32 `[rows * k]`. */
   probs: GPUBuffer;
   /** Receives uint32 `[rows * k]`. */
@@ -63,8 +64,18 @@ export interface WebGPUBackend extends Backend {
    */
   softmaxTopK(logits: HostLogits | GPUBuffer, options: SoftmaxTopKOptions): Promise<SoftmaxTopK>;
   /**
+   * As above, of a tensor that an inference engine gave, on the GPU or not: onnxruntime-web's `Tensor`, created on
+   * `gpuDevice`. A tensor on the GPU is read where it lies. Dispose it when the promise has settled.
+   *
+   * Its dims `[..., vocab]` say what `options` leave out. Of `[1, T, vocab]`, pass `rows: 1, offset: (T - 1) * vocab` for
+   * the last position alone.
+   *
+   * @throws {FusedTopKError} as a rejection, as above.
+   */
+  softmaxTopK(logits: LogitsTensor, options: TensorOptions): Promise<SoftmaxTopK>;
+  /**
    * Records a call into an encoder: no submit, no readback, results stay in the buffers. Any number of calls may go into
-   * one encoder, and a call with the same shape as an earlier one creates no buffer and no pipeline. The first call of a
+   * one encoder, and a call like an earlier one, on the same buffers, creates nothing on the device. The first call of a
    * kind compiles its kernel on the calling thread. Submit before `dispose()`.
    *
    * A buffer of another device is reported by WebGPU itself, as a validation error of the encoder.
@@ -73,6 +84,8 @@ export interface WebGPUBackend extends Backend {
    * @throws {FusedTopKError} `ERR_INVALID_ARGUMENT`, `ERR_DEVICE_LOST`, `ERR_DISPOSED`
    */
   encode(encoder: GPUCommandEncoder, buffers: GPUBuffers, options: SoftmaxTopKOptions): void;
+  /** As above, of a tensor on the GPU; its dims and type say what `options` leave out. */
+  encode(encoder: GPUCommandEncoder, buffers: GPUBuffers<LogitsTensor>, options: TensorOptions): void;
 }
 
 /**
@@ -144,15 +157,19 @@ class Implementation implements WebGPUBackend {
     });
   }
 
-  async softmaxTopK(logits: HostLogits | GPUBuffer, options: SoftmaxTopKOptions): Promise<SoftmaxTopK> {
+  async softmaxTopK(
+    given: HostLogits | GPUBuffer | LogitsTensor,
+    options: SoftmaxTopKOptions | TensorOptions,
+  ): Promise<SoftmaxTopK> {
     this.#requireUsable();
+    const { logits, options: complete, memory } = opened(given, options);
     let resolved: ResolvedOptions;
     if (isGPUBuffer(logits)) {
-      resolved = resolveOptions(options, {}, this.limits.maxK);
+      resolved = resolveOptions(complete, memory, this.limits.maxK);
       requireBuffer("logits", logits, logitsBytes(resolved));
       requireUnmapped(logits);
     } else {
-      resolved = resolveHostOptions(logits, options, this.limits.maxK);
+      resolved = resolveHostOptions(logits, complete, this.limits.maxK);
     }
     const result = allocateResult(resolved.rows, resolved.k);
     const call = this.#unlessLost(this.#runBatches(logits, resolved, result));
@@ -165,11 +182,16 @@ class Implementation implements WebGPUBackend {
     }
   }
 
-  encode(encoder: GPUCommandEncoder, buffers: GPUBuffers, options: SoftmaxTopKOptions): void {
+  encode(
+    encoder: GPUCommandEncoder,
+    buffers: GPUBuffers<GPUBuffer | LogitsTensor>,
+    options: SoftmaxTopKOptions | TensorOptions,
+  ): void {
     this.#requireUsable();
-    const resolved = resolveOptions(options, {}, this.limits.maxK);
+    const { probs, indices, logSumExp } = buffers;
+    const { logits, options: complete, memory } = opened(buffers.logits, options);
+    const resolved = resolveOptions(complete, memory, this.limits.maxK);
     const { rows, k } = resolved;
-    const { logits, probs, indices, logSumExp } = buffers;
     requireBuffer("logits", logits, logitsBytes(resolved));
     requireBuffer("probs", probs, rows * k * 4);
     requireBuffer("indices", indices, rows * k * 4);
@@ -327,6 +349,14 @@ function record(encoder: GPUCommandEncoder, steps: readonly Step[]): void {
   const pass = encoder.beginComputePass({ label: "fused-topk" });
   for (const { pipeline, group, workgroups } of steps) recordDispatch(pass, pipeline, group, workgroups);
   pass.end();
+}
+
+function opened(
+  logits: HostLogits | GPUBuffer | LogitsTensor,
+  options: SoftmaxTopKOptions | TensorOptions,
+): OpenTensor {
+  if (isTensor(logits)) return openTensor(logits, options);
+  return { logits, options: options as SoftmaxTopKOptions, memory: {} };
 }
 
 function asError(cause: unknown): unknown {
