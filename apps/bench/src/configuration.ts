@@ -2,7 +2,7 @@
 import type { Call } from "@fused-topk/conformance/cases";
 import { type Backend, FusedTopKError, hostMemory } from "@fused-topk/core";
 import type { Meter } from "@fused-topk/core/measure";
-import type { Device } from "./devices.js";
+import type { Device } from "./device.js";
 import { UsageError } from "./usage-error.js";
 
 export interface Configuration {

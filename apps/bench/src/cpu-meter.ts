@@ -1,6 +1,6 @@
 /** The meter of the backends that run on the CPU: what JavaScript programs do today, beside them. No Node here. */
 import { allocateResult, type Backend, type HostLogits, invalidArgument, type SoftmaxTopK } from "@fused-topk/core";
-import type { Measurement, MeasureRequest, Meter, Variant } from "@fused-topk/core/measure";
+import { type Measurement, type MeasureRequest, type Meter, timeCall, type Variant } from "@fused-topk/core/measure";
 import { rawBits, repeatRows, widenLogits } from "./data.js";
 
 export type Problem = Required<MeasureRequest["options"]>;
@@ -34,14 +34,17 @@ class CpuMeter implements Meter {
     const inputs = Array.from({ length: sets }, (_, s) => repeatRows(template, templateRows, rows, s));
     const call = this.#call(variant, problem);
     const microseconds: number[] = [];
-    let result: SoftmaxTopK | undefined;
+    let first: ReturnType<typeof call>;
+    let calls = 0;
     for (let i = 0; i < repeats; i++) {
-      const input = inputs[i % sets]!;
-      const begin = performance.now();
-      const answer = await call(input);
-      microseconds.push((performance.now() - begin) * 1000);
-      if (i === 0 && answer !== undefined) result = answer;
+      const timing = await timeCall(() => {
+        const answer = call(inputs[calls++ % sets]!);
+        if (calls === 1) first = answer;
+        return answer;
+      });
+      microseconds.push(timing.microseconds);
     }
+    const result = await first;
     const results = rows * (8 * k + 4);
     const decoded = problem.dtype === "f32" ? 0 : 4 * vocab;
     const intermediate = variant === "unfused" ? decoded + 8 * vocab : variant === "three-pass" ? decoded : 0;

@@ -1,6 +1,7 @@
 /** WebGPU in Node: Dawn, from `$DAWN_NODE` or from the npm package `webgpu`, on a GPU or on the software adapter. */
 import { createRequire } from "node:module";
 import { FusedTopKError } from "@fused-topk/core";
+import { isSoftware } from "./webgpu-device.js";
 
 interface Dawn {
   create(options: string[]): GPU;
@@ -11,7 +12,6 @@ export interface WebGPUFound {
   gpu: GPU;
   /** A Vulkan driver that runs on the CPU. */
   software: boolean;
-  info: GPUAdapterInfo;
   adapter: GPUAdapter;
   /** Where Dawn came from. */
   source: string;
@@ -35,7 +35,7 @@ export async function findWebGPU(): Promise<WebGPUFound> {
       fix: "Install the driver of the GPU, or run npm ci on Linux x86-64, which brings a software adapter.",
     });
   }
-  return { gpu, adapter, info: adapter.info, software: isSoftware(adapter.info), source };
+  return { gpu, adapter, software: isSoftware(adapter.info), source };
 }
 
 async function loadDawn(): Promise<{ dawn: Dawn; source: string }> {
@@ -54,8 +54,4 @@ async function loadDawn(): Promise<{ dawn: Dawn; source: string }> {
       cause,
     });
   }
-}
-
-function isSoftware(info: GPUAdapterInfo): boolean {
-  return info.isFallbackAdapter || /swiftshader|llvmpipe|lavapipe/i.test(`${info.device} ${info.description}`);
 }

@@ -1,7 +1,8 @@
 /** The command `doctor`: what this machine can run, what it cannot, why, and how to get it. */
 import type { Options } from "./args.js";
 import { defaultBackends, findDevices } from "./devices.js";
-import { describeHost, version } from "./environment.js";
+import { describeHost } from "./environment.js";
+import { version } from "./new-result.js";
 import { describeHostLine } from "./report.js";
 
 const kinds = { gpu: "hardware", software: "software: it runs on the CPU", cpu: "the CPU" } as const;

@@ -1,9 +1,16 @@
 /** One scenario on one device: every variant timed, compared with the reference, and set in ratio. No Node here. */
 import { type Backend, bytesPerElement, FusedTopKError, type HostLogits } from "@fused-topk/core";
-import type { Measurement, Meter, Variant } from "@fused-topk/core/measure";
+import { type Measurement, type Meter, timeCall, type Variant } from "@fused-topk/core/measure";
 import { checkResult, type Expected } from "./check.js";
 import { repeatRows } from "./data.js";
-import type { DeviceRecord, MeasuredVariant, MeasurementRecord, ScenarioRecord, SkippedRecord } from "./schema.js";
+import type {
+  DeviceKind,
+  DeviceRecord,
+  MeasuredVariant,
+  MeasurementRecord,
+  ScenarioRecord,
+  SkippedRecord,
+} from "./schema.js";
 import { quantile } from "./statistics.js";
 
 /** A device that scenarios are measured on. */
@@ -18,6 +25,18 @@ export interface Effort {
   budget: number;
   /** Timings to take of one variant, if the budget allows. */
   repeats: number;
+}
+
+const thorough: Readonly<Record<DeviceKind, Effort>> = {
+  gpu: { budget: 500, repeats: 50 },
+  software: { budget: 400, repeats: 20 },
+  cpu: { budget: 400, repeats: 20 },
+};
+const quick: Effort = { budget: 60, repeats: 5 };
+
+/** How long to measure on a device. */
+export function effortOf({ kind }: DeviceRecord, isQuick: boolean): Effort {
+  return isQuick ? quick : thorough[kind];
 }
 
 export interface ScenarioInput {
@@ -81,7 +100,7 @@ const EXP_VARIANTS: readonly MeasuredVariant[] = ["read-exp", "read-two-exps"];
  * The group `exp` asks what exp costs; a scaling scenario draws curves of the kernel against its floor and the unfused
  * pair; the others get everything else.
  */
-function variantsOf(meter: Meter, { group }: ScenarioRecord): MeasuredVariant[] {
+export function variantsOf(meter: Meter, { group }: ScenarioRecord): MeasuredVariant[] {
   const kernels = meter.variants.filter((variant) => !EXP_VARIANTS.includes(variant));
   if (group === "exp") return meter.variants.filter((variant) => variant === "fused" || variant.startsWith("read-"));
   if (group.startsWith("scaling-")) {
@@ -138,16 +157,11 @@ async function measureCalls(device: MeasuredDevice, input: ScenarioInput, effort
   const sets = setsOf(device, input.scenario);
   const inputs = Array.from({ length: sets }, (_, s) => repeatRows(input.template, input.templateRows, rows, s));
   let calls = 0;
-  const call = async () => {
-    const logits = inputs[calls++ % sets]!;
-    const begin = performance.now();
-    const result = await device.backendInstance.softmaxTopK(logits, { rows, vocab, k, dtype });
-    return { result, microseconds: (performance.now() - begin) * 1000 };
-  };
-  const { result } = await call(); // compiles what is to be compiled
-  const microseconds = [(await call()).microseconds];
+  const call = () => device.backendInstance.softmaxTopK(inputs[calls++ % sets]!, { rows, vocab, k, dtype });
+  const result = await call(); // compiles what is to be compiled
+  const microseconds = [(await timeCall(call)).microseconds];
   const repeats = affordable(effort, microseconds[0]!);
-  while (microseconds.length < repeats) microseconds.push((await call()).microseconds);
+  while (microseconds.length < repeats) microseconds.push((await timeCall(call)).microseconds);
   return { microseconds, result, launches: 0, bytesWritten: 0, scratchBytes: 0, path: "public API", sets };
 }
 

@@ -40,8 +40,10 @@ export function describeMachine({
   ].join("\n");
 }
 
+/** Without what the host does not tell, as a browser does not. */
 export function describeHostLine({ cpu, cores, memoryBytes, os, runtime }: HostRecord): string {
-  return `${cpu}, ${cores} cores, ${formatBytes(memoryBytes)}, ${os}, ${runtime}`;
+  const memory = memoryBytes === 0 ? [] : [formatBytes(memoryBytes)];
+  return [cpu, `${cores} cores`, ...memory, os, runtime].join(", ");
 }
 
 export function describeDevice({ name, kind, details }: DeviceRecord): string {
@@ -190,7 +192,7 @@ export function drawChecks(measurements: readonly MeasurementRecord[]): string {
 }
 
 /** A line for each promise of the contract. */
-export function verificationTable({ groups }: VerificationRecord): Table {
+export function verificationTable({ groups }: { groups: readonly CaseGroupRecord[] }): Table {
   return { columns: [words("promise"), ...caseColumns], rows: groups.map((g) => [g.promise, ...caseCells(g)]) };
 }
 

@@ -2,11 +2,13 @@
 import { writeFile } from "node:fs/promises";
 import type { Options } from "./args.js";
 import { checkPath } from "./configuration.js";
-import { type Device, defaultBackends, findDevices } from "./devices.js";
-import { newResultFile, version } from "./environment.js";
-import { makeInput, readLogits } from "./input.js";
+import { defaultBackends, findDevices } from "./devices.js";
+import { describeHost } from "./environment.js";
+import { makeInput } from "./input.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
-import { type Effort, type MeasuredDevice, measureScenario } from "./measure.js";
+import { readLogits } from "./logits-file.js";
+import { effortOf, measureScenario } from "./measure.js";
+import { newResultFile, version } from "./new-result.js";
 import { Progress } from "./progress.js";
 import {
   describeMachine,
@@ -17,15 +19,9 @@ import {
   legend,
   scenarioTitle,
 } from "./report.js";
-import { type DeviceKind, formatResultFile, type ScenarioRecord } from "./schema.js";
+import { formatResultFile, type ScenarioRecord } from "./schema.js";
 import { planScenarios, scalingAxes } from "./shapes.js";
-
-const thorough: Readonly<Record<DeviceKind, Effort>> = {
-  gpu: { budget: 500, repeats: 50 },
-  software: { budget: 400, repeats: 20 },
-  cpu: { budget: 400, repeats: 20 },
-};
-const quick: Effort = { budget: 60, repeats: 5 };
+import { openDevice, planForAll } from "./work.js";
 
 /** @returns the exit status: 1 when a result was wrong, a measurement failed, or a backend that was asked for is missing. */
 export async function run(options: Options, argv: readonly string[]): Promise<number> {
@@ -41,7 +37,7 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
   progress.update("Looking for devices");
   const { found, rejected } = await findDevices(options.backends ?? defaultBackends);
   progress.clear();
-  const result = newResultFile(argv, options.seed, found, rejected);
+  const result = newResultFile(describeHost(), argv, options.seed, found, rejected);
   print(describeMachine(result));
   if (options.backends !== undefined && rejected.length > 0) {
     print("\nA backend that --backend asks for is missing.");
@@ -64,7 +60,7 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
       begun++;
       for (const device of devices) {
         const step = `[${begun}/${work.length}] ${scenarioTitle(scenario)}, ${device.backend}`;
-        const effort = options.quick ? quick : thorough[device.kind];
+        const effort = effortOf(device, options.quick);
         const onVariant = async (variant: string) => {
           progress.update(step, variant);
           await breathe();
@@ -86,29 +82,6 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
   for (const { backendInstance, meter } of devices) await Promise.all([backendInstance.dispose(), meter.dispose()]);
   const isWrong = result.measurements.some(({ check }) => check?.passed === false);
   return isWrong || result.skipped.some(({ fault }) => fault) ? 1 : 0;
-}
-
-async function openDevice(device: Device): Promise<MeasuredDevice> {
-  return { ...device, backendInstance: await device.createBackend(), meter: await device.createMeter() };
-}
-
-interface Work {
-  scenario: ScenarioRecord;
-  devices: MeasuredDevice[];
-}
-
-/** Every scenario once, with the devices that measure it, so that logits and reference are made once for all of them. */
-function planForAll(devices: readonly MeasuredDevice[], plan: (device: MeasuredDevice) => ScenarioRecord[]): Work[] {
-  const work = new Map<string, Work>();
-  for (const device of devices) {
-    for (const scenario of plan(device)) {
-      const key = JSON.stringify(scenario);
-      const shared = work.get(key) ?? { scenario, devices: [] };
-      shared.devices.push(device);
-      work.set(key, shared);
-    }
-  }
-  return [...groupBy(work.values(), ({ scenario }) => scenario.group).values()].flat();
 }
 
 /** What is drawn together: the scenarios along an axis of growth, and every other one by itself. */

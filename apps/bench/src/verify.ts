@@ -1,16 +1,17 @@
 /** The command `verify`: the conformance cases on every backend found, in every configuration of it. */
 import { writeFile } from "node:fs/promises";
-import { type Family, runCases } from "@fused-topk/conformance/cases";
 import type { Options } from "./args.js";
-import { type Configuration, forcedPath } from "./configuration.js";
-import { type Device, defaultBackends, findDevices } from "./devices.js";
-import { newResultFile } from "./environment.js";
+import { forcedPath } from "./configuration.js";
+import { defaultBackends, findDevices } from "./devices.js";
+import { describeHost } from "./environment.js";
 import { formatCount } from "./format.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
+import { newResultFile } from "./new-result.js";
 import { Progress } from "./progress.js";
 import { describeMachine, verificationTable, verificationTotals } from "./report.js";
-import { formatResultFile, type VerificationRecord } from "./schema.js";
+import { formatResultFile } from "./schema.js";
 import { drawText } from "./table.js";
+import { verifyConfiguration } from "./verify-configuration.js";
 
 /** @returns the exit status: 1 when a case failed or a backend that was asked for is missing. */
 export async function verify(options: Options, argv: readonly string[]): Promise<number> {
@@ -19,7 +20,7 @@ export async function verify(options: Options, argv: readonly string[]): Promise
   progress.update("Looking for devices");
   const { found, rejected } = await findDevices(options.backends ?? defaultBackends);
   progress.clear();
-  const result = newResultFile(argv, options.seed, found, rejected);
+  const result = newResultFile(describeHost(), argv, options.seed, found, rejected);
   print(`fused-topk ${result.version}\n\n${describeMachine(result)}`);
   if (options.backends !== undefined && rejected.length > 0) {
     print("\nA backend that --backend asks for is missing.");
@@ -31,7 +32,13 @@ export async function verify(options: Options, argv: readonly string[]): Promise
     const { path } = options;
     const configurations = path === undefined ? device.configurations : [forcedPath(device, path)];
     for (const configuration of configurations) {
-      const { record, taken } = await verifyOne(device, configuration, options, progress);
+      const { record, taken } = await verifyConfiguration(device, configuration, {
+        set: options.full ? "full" : "quick",
+        forced: path !== undefined,
+        breathe,
+        onProgress: (title, { done, total, promise }) => progress.update(`${title}: ${promise}`, `${done}/${total}`),
+      });
+      progress.clear();
       if (!taken) untaken.push(record.configuration);
       result.verifications.push(record);
       print(`\n${record.configuration}: ${device.name}\n${drawText(verificationTable(record))}`);
@@ -52,34 +59,6 @@ export async function verify(options: Options, argv: readonly string[]): Promise
     print(`\nWrote ${options.json}`);
   }
   return failed === 0 && untaken.length === 0 ? 0 : 1;
-}
-
-async function verifyOne(
-  { backend: name }: Device,
-  configuration: Configuration,
-  { full, path }: Options,
-  progress: Progress,
-): Promise<{ record: VerificationRecord; taken: boolean }> {
-  const title = configuration.name === "" ? name : `${name}, ${configuration.name}`;
-  const set = full ? "full" : "quick";
-  const { backend, call, taken, outside, close } = await configuration.open();
-  const report = await runCases(backend, {
-    set,
-    filter: path === undefined ? () => true : isPlain,
-    call: async (logits, problem) => {
-      await breathe();
-      return call(logits, problem);
-    },
-    onProgress: ({ done, total, promise }) => progress.update(`${title}: ${promise}`, `${done}/${total}`),
-  });
-  await close();
-  progress.clear();
-  return { record: { backend: name, configuration: title, set, outside: outside(), ...report }, taken: taken() };
-}
-
-/** A path is forced through the meter, which takes dense rows at temperature 1. */
-function isPlain({ offsets, paddings, temperatures }: Family): boolean {
-  return offsets === undefined && paddings === undefined && temperatures === undefined;
 }
 
 function print(text: string): void {

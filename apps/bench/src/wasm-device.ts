@@ -2,7 +2,7 @@
 import { hostMemory } from "@fused-topk/core";
 import type { WasmBackend } from "@fused-topk/wasm";
 import { type Configuration, configuration } from "./configuration.js";
-import type { Device } from "./devices.js";
+import type { Device } from "./device.js";
 
 /** @param details the engine that runs it. */
 export async function findWasm(details: Record<string, string>): Promise<Device> {

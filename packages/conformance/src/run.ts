@@ -24,6 +24,8 @@ export interface RunOptions {
    */
   call?: Call;
   onProgress?: (progress: Progress) => void;
+  /** Hears the outcome of each family as soon as it is there. */
+  onGroup?: (group: GroupReport) => void;
 }
 
 export interface Progress {
@@ -56,7 +58,7 @@ export interface GroupReport {
 
 /** Runs every case of a set on a backend, one after the other. A failure is a line of the report and stops nothing. */
 export async function runCases(backend: Backend, options: RunOptions = {}): Promise<Report> {
-  const { set = "quick", filter = () => true, onProgress } = options;
+  const { set = "quick", filter = () => true, onProgress, onGroup } = options;
   const call = options.call ?? ((logits, problem) => backend.softmaxTopK(logits, problem));
   const families = catalogue[set].filter(filter);
   const total = families.reduce((sum, family) => sum + countCases(family), 0);
@@ -64,7 +66,9 @@ export async function runCases(backend: Backend, options: RunOptions = {}): Prom
   let before = 0;
   for (const family of families) {
     const onCase = (done: number) => onProgress?.({ done: before + done, total, promise: family.promise });
-    groups.push(await runFamily(backend, family, call, onCase));
+    const group = await runFamily(backend, family, call, onCase);
+    groups.push(group);
+    onGroup?.(group);
     before += countCases(family);
   }
   const sum = (key: "passed" | "failed" | "skipped") => groups.reduce((total, group) => total + group[key], 0);

@@ -2,6 +2,8 @@
  * What the bench asks of a backend: timings of the fused kernel beside what it is compared with, on the same device, in
  * the same run, checked. Not public API; the backends implement it and `apps/bench` calls it.
  */
+export { leastTiming, timeCall } from "./clock.js";
+
 import type { HostLogits, SoftmaxTopK, SoftmaxTopKOptions } from "./types.js";
 
 /**

@@ -6,7 +6,7 @@ import {
   resolveHostOptions,
   type SoftmaxTopK,
 } from "@fused-topk/core";
-import type { Measurement, MeasureRequest, Meter, Variant } from "@fused-topk/core/measure";
+import { type Measurement, type MeasureRequest, type Meter, timeCall, type Variant } from "@fused-topk/core/measure";
 import { baselines } from "./generated/baselines.js";
 import { type CompiledKernel, compileKernel, instantiateKernel, type Kernel } from "./kernel.js";
 import { dtypeCode, type Problem, solveInMemory, takeResults } from "./solve.js";
@@ -57,12 +57,13 @@ class WasmMeter implements Meter {
     const call = this.#call(variant, kernel, { ...resolved, rows });
     const microseconds: number[] = [];
     let result: SoftmaxTopK | undefined;
+    let calls = 0;
     for (let i = 0; i < repeats; i++) {
-      const address = kernel.logits + (i % sets) * rows * rowBytes;
-      const begin = performance.now();
-      const answer = call(address);
-      microseconds.push((performance.now() - begin) * 1000);
-      if (i === 0) result = answer;
+      const timing = await timeCall(() => {
+        const answer = call(kernel.logits + (calls++ % sets) * rows * rowBytes);
+        if (calls === 1) result = answer;
+      });
+      microseconds.push(timing.microseconds);
     }
     const results = rows * (8 * k + 4);
     return {

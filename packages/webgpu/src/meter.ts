@@ -50,6 +50,11 @@ const forcedPaths: Record<string, PathOptions> = {
 const WARM_UP_CALLS = 2;
 /** Calls in one submit, at most: a driver may think that longer ones hang. */
 const CALLS_A_SUBMIT = 16;
+/** Browsers round timestamps to one of these, so that a page cannot use them to spy. */
+const COARSE_STEPS_NS = [65_536n, 100_000n];
+/** Where they do, a timing takes as many calls as need so long, of which rounding is a small part. */
+const COARSE_SPAN_US = 2000;
+const MOST_CALLS_A_TIMING = 1024;
 
 class WebGPUMeter implements Meter {
   readonly variants = ["fused", "unfused", "three-pass", "read-floor"] as const;
@@ -212,43 +217,68 @@ class WebGPUMeter implements Meter {
   }
 
   async #time(work: Work, inputs: GPUBuffer[], repeats: number): Promise<number[]> {
-    const device = this.#device;
+    const { isCoarse } = await this.#submit(work, inputs, 0, WARM_UP_CALLS, 1);
+    let calls = 1;
+    while (isCoarse && calls < MOST_CALLS_A_TIMING) {
+      const { microseconds } = await this.#submit(work, inputs, 0, 1, calls);
+      if (microseconds[0]! * calls >= COARSE_SPAN_US) break;
+      calls *= 2;
+    }
+    const canStamp = this.#device.features.has("timestamp-query");
+    const most = canStamp ? Math.max(1, Math.floor(CALLS_A_SUBMIT / calls)) : 1;
     const microseconds: number[] = [];
-    const canStamp = device.features.has("timestamp-query");
-    const most = canStamp ? CALLS_A_SUBMIT : 1;
-    for (let call = -WARM_UP_CALLS; call < repeats; ) {
-      const count = Math.min(most, call < 0 ? -call : repeats - call);
-      const stamps = canStamp ? this.#stamps(count) : undefined;
-      const encoder = device.createCommandEncoder({ label: "fused-topk timing" });
-      for (let i = 0; i < count; i++) {
-        const input = inputs[(call + i + WARM_UP_CALLS) % inputs.length]!;
-        this.#record(encoder, work, input, stamps && { querySet: stamps.querySet, first: 2 * i });
-      }
-      stamps?.resolve(encoder);
-      const commands = encoder.finish();
-      const begin = performance.now();
-      device.queue.submit([commands]);
-      await device.queue.onSubmittedWorkDone();
-      const taken = stamps ? await stamps.read() : [(performance.now() - begin) * 1000];
-      if (call >= 0) microseconds.push(...taken);
-      call += count;
+    while (microseconds.length < repeats) {
+      const count = Math.min(most, repeats - microseconds.length);
+      const timed = await this.#submit(work, inputs, microseconds.length * calls, count, calls);
+      microseconds.push(...timed.microseconds);
     }
     return microseconds;
+  }
+
+  /** Takes `count` timings of `calls` calls each, in one submit. The clock of the host cannot tell one from another. */
+  async #submit(
+    work: Work,
+    inputs: GPUBuffer[],
+    from: number,
+    count: number,
+    calls: number,
+  ): Promise<{ microseconds: number[]; isCoarse: boolean }> {
+    const device = this.#device;
+    const stamps = device.features.has("timestamp-query") ? this.#stamps(count) : undefined;
+    const encoder = device.createCommandEncoder({ label: "fused-topk timing" });
+    for (let call = 0; call < count * calls; call++) {
+      const timing = Math.floor(call / calls);
+      this.#record(encoder, work, inputs[(from + call) % inputs.length]!, {
+        ...(stamps && { querySet: stamps.querySet }),
+        ...(call % calls === 0 && { begin: 2 * timing }),
+        ...(call % calls === calls - 1 && { end: 2 * timing + 1 }),
+      });
+    }
+    stamps?.resolve(encoder);
+    const commands = encoder.finish();
+    const begin = performance.now();
+    device.queue.submit([commands]);
+    await device.queue.onSubmittedWorkDone();
+    const each = ((performance.now() - begin) * 1000) / (count * calls);
+    if (!stamps) return { microseconds: new Array<number>(count).fill(each), isCoarse: true };
+    const { microseconds, isCoarse } = await stamps.read();
+    return { microseconds: microseconds.map((span) => span / calls), isCoarse };
   }
 
   #record(
     encoder: GPUCommandEncoder,
     work: Work,
     input: GPUBuffer,
-    stamps?: { querySet: GPUQuerySet; first: number },
+    { querySet, begin, end }: { querySet?: GPUQuerySet; begin?: number; end?: number } = {},
   ): void {
+    const isStamped = querySet && (begin !== undefined || end !== undefined);
     const pass = encoder.beginComputePass({
       label: "fused-topk",
-      ...(stamps && {
+      ...(isStamped && {
         timestampWrites: {
-          querySet: stamps.querySet,
-          beginningOfPassWriteIndex: stamps.first,
-          endOfPassWriteIndex: stamps.first + 1,
+          querySet,
+          ...(begin !== undefined && { beginningOfPassWriteIndex: begin }),
+          ...(end !== undefined && { endOfPassWriteIndex: end }),
         },
       }),
     });
@@ -259,7 +289,7 @@ class WebGPUMeter implements Meter {
     pass.end();
   }
 
-  /** Timestamps of `count` passes. */
+  /** Timestamps before and after each of `count` timings. */
   #stamps(count: number) {
     const device = this.#device;
     const bytes = count * 16;
@@ -272,11 +302,14 @@ class WebGPUMeter implements Meter {
         encoder.resolveQuerySet(querySet, 0, 2 * count, resolved, 0);
         encoder.copyBufferToBuffer(resolved, 0, readback, 0, bytes);
       },
-      async read(): Promise<number[]> {
+      async read(): Promise<{ microseconds: number[]; isCoarse: boolean }> {
         await readback.mapAsync(MAP_MODE_READ);
         const ticks = new BigUint64Array(readback.getMappedRange().slice(0));
         for (const held of [querySet, resolved, readback]) held.destroy();
-        return Array.from({ length: count }, (_, i) => Number(ticks[2 * i + 1]! - ticks[2 * i]!) / 1000);
+        return {
+          microseconds: Array.from({ length: count }, (_, i) => Number(ticks[2 * i + 1]! - ticks[2 * i]!) / 1000),
+          isCoarse: COARSE_STEPS_NS.some((step) => ticks.every((tick) => tick % step === 0n)),
+        };
       },
     };
   }
