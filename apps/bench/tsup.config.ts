@@ -6,6 +6,6 @@ export default defineConfig({
   format: "esm",
   target: "node20",
   platform: "node",
-  clean: true,
+  clean: ["!web/**"], // the page is a build of its own
   onSuccess: async () => cpSync("data", "dist/data", { recursive: true }),
 });

@@ -22,7 +22,7 @@ export type DataKind = (typeof dataKinds)[number];
 
 /** `rows x vocab` logits: `Float32Array` for f32, raw bits for f16 and bf16. */
 export function generateLogits(kind: DataKind, rows: number, vocab: number, dtype: DType, seed: number): HostLogits {
-  const random = mulberry32(seed);
+  const random = createUniform(seed);
   const logits = new Float32Array(rows * vocab);
   for (let r = 0; r < rows; r++) fillRow(logits.subarray(r * vocab, (r + 1) * vocab), kind, dtype, random);
   return encodeLogits(logits, dtype);
@@ -120,7 +120,7 @@ function normal(random: () => number): number {
 }
 
 /** Uniform in [0, 1). Source: Tommy Ettinger's mulberry32, public domain. */
-function mulberry32(seed: number): () => number {
+export function createUniform(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
     state = (state + 0x6d2b79f5) >>> 0;

@@ -1,0 +1,129 @@
+/** Bars in groups. No Node here. */
+import * as Plot from "@observablehq/plot";
+import { type Chart, clip, EMPHASIS, FONT, QUIET, STYLE, svgOf, TIP } from "./chart.js";
+
+export interface Bar {
+  name: string;
+  value: number;
+  /** What stands behind the bar. */
+  text: string;
+  /** The fused kernel: it stands out. */
+  isOurs: boolean;
+  /** What a pointer shows. */
+  hover: string;
+}
+
+export interface BarGroup {
+  title: string;
+  bars: Bar[];
+}
+
+export interface BarAxis {
+  label: string;
+  type: "linear" | "log";
+  /** A line to hold the bars against, and what it is. */
+  reference: { value: number; name: string };
+  /** Where bars begin. */
+  origin: number;
+  percent?: boolean;
+}
+
+const ROW = 20;
+
+/** Bars in groups; the title of a group stands above its bars, so that a narrow screen has room for both. */
+export function barsOf(groups: readonly BarGroup[], axis: BarAxis): Chart["draw"] {
+  return ({ document, width, hover }) => {
+    const lines: { key: string; title?: string; bar?: Bar }[] = groups.flatMap(({ title, bars }, g) => [
+      { key: `${g}`, title },
+      ...bars.map((bar, b) => ({ key: `${g} ${b}`, bar })),
+    ]);
+    const bars = lines.filter(({ bar }) => bar !== undefined).map(({ key, bar }) => ({ key, ...bar! }));
+    const most = Math.max(axis.reference.value, ...bars.map(({ value }) => value));
+    const names = Math.max(...bars.map(({ name }) => name.length));
+    const marginLeft = Math.min(0.36 * width, 16 + names * FONT * 0.56);
+    const nameWidth = Math.floor((marginLeft - 10) / (FONT * 0.56));
+    const top = 40;
+    const ticks =
+      axis.type === "log"
+        ? [1, 10, 100, 1000, 10_000].filter((ratio) => ratio <= Math.max(10, most))
+        : Math.max(2, Math.floor(width / 160));
+    return svgOf(
+      Plot.plot({
+        document,
+        width,
+        height: top + lines.length * ROW + 14,
+        marginTop: top,
+        marginBottom: 14,
+        marginLeft,
+        marginRight: Math.min(150, 0.34 * width),
+        style: STYLE,
+        x: {
+          type: axis.type,
+          domain: [axis.origin, axis.type === "log" ? Math.max(10, most) : Math.max(1, most)],
+          axis: "top",
+          label: axis.label,
+          labelAnchor: "left",
+          ...(axis.percent
+            ? { ticks, tickFormat: (share: number) => `${Math.round(100 * share)} %` }
+            : { ticks, tickFormat: (x: number) => `${x}` }),
+        },
+        y: { domain: lines.map(({ key }) => key), axis: null, padding: 0.22 },
+        marks: [
+          Plot.gridX({ stroke: "currentColor", strokeOpacity: 0.1, ticks }),
+          Plot.ruleX([axis.reference.value], { stroke: "currentColor", strokeDasharray: "3,3", strokeOpacity: 0.7 }),
+          Plot.barX(bars, {
+            y: "key",
+            x1: axis.origin,
+            x2: (d: Bar) => Math.max(d.value, axis.origin),
+            fill: (d: Bar) => (d.isOurs ? EMPHASIS : QUIET),
+          }),
+          Plot.text([axis.reference.value], {
+            x: (x: number) => x,
+            frameAnchor: "bottom",
+            dy: 11,
+            text: () => axis.reference.name,
+            textAnchor: axis.type === "log" ? "start" : "middle",
+          }),
+          Plot.text(
+            lines.filter(({ title }) => title !== undefined),
+            {
+              y: "key",
+              text: "title",
+              frameAnchor: "left",
+              textAnchor: "start",
+              dx: 4 - marginLeft,
+              dy: 3,
+              fontWeight: 600,
+              fill: "currentColor",
+              stroke: "var(--plot-background)",
+              strokeWidth: 5,
+            },
+          ),
+          ...[true, false].map((isOurs) =>
+            Plot.text(
+              bars.filter((bar) => bar.isOurs === isOurs),
+              {
+                y: "key",
+                text: (bar: Bar) => clip(bar.name, nameWidth),
+                frameAnchor: "left",
+                textAnchor: "end",
+                dx: -6,
+                fill: "currentColor",
+                fontWeight: isOurs ? 600 : 400,
+              },
+            ),
+          ),
+          Plot.text(bars, {
+            y: "key",
+            x: (d: Bar) => Math.max(d.value, axis.origin),
+            text: "text",
+            textAnchor: "start",
+            dx: 5,
+            fill: "currentColor",
+          }),
+          ...(hover ? [Plot.tip(bars, Plot.pointerY({ x: "value", y: "key", title: "hover", ...TIP }))] : []),
+        ],
+      }),
+    );
+  };
+}

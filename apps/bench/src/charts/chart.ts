@@ -1,0 +1,57 @@
+/** What every chart has, and how all of them look. No Node here. */
+import type * as Plot from "@observablehq/plot";
+import type { Table } from "../table.js";
+
+export interface Chart {
+  /** Its name in links and files. */
+  name: string;
+  title: string;
+  /** How to read it. */
+  note: string;
+  table: Table;
+  /** @param hover shows the figures under the pointer. */
+  draw(options: { document: Document; width: number; hover: boolean }): SVGSVGElement;
+}
+
+/** Mid tones that stand out on white and on near-black; shapes, dashes and words say the same. */
+export const COLORS = ["#2f7fd1", "#c2571a", "#12936b", "#a855b5", "#8a7400", "#d1416f"];
+export const SYMBOLS: Plot.SymbolType[] = ["circle", "square2", "triangle2", "diamond2", "star", "wye"];
+export const EMPHASIS = COLORS[0]!;
+export const QUIET = "#8b95a1";
+export const FONT = 12;
+
+export const STYLE = {
+  fontSize: `${FONT}px`,
+  fontFamily: "system-ui, sans-serif",
+  color: "currentColor",
+  background: "none",
+  overflow: "visible",
+};
+export const TIP = {
+  fontSize: FONT,
+  lineHeight: 1.3,
+  fill: "var(--surface, white)",
+  stroke: "currentColor",
+  pathFilter: "none",
+} as const;
+
+/** A chart without a legend of Plot's own is an SVG element. */
+export function svgOf(chart: SVGSVGElement | HTMLElement): SVGSVGElement {
+  return chart as SVGSVGElement;
+}
+
+export function percent(share: number): string {
+  const value = 100 * share;
+  return `${value >= 10 ? Math.round(value) : value >= 1 ? value.toFixed(1) : value.toPrecision(2)} %`;
+}
+
+/** 65536 as "64k": powers of two read best in their own unit. */
+export function compact(n: number): string {
+  if (n >= 2 ** 20 && n % 2 ** 20 === 0) return `${n / 2 ** 20}M`;
+  if (n >= 1024 && n % 1024 === 0) return `${n / 1024}k`;
+  return n.toLocaleString("en-US");
+}
+
+export function clip(text: string, length: number): string {
+  return text.length <= length ? text : `${text.slice(0, Math.max(1, length - 1))}…`;
+}

@@ -1,0 +1,200 @@
+/** The charts of growth: time against vocabulary, rows and K. No Node here. */
+import * as Plot from "@observablehq/plot";
+import type { NamedResult } from "../device-labels.js";
+import { formatRatio, formatTime } from "../format.js";
+import { type Curve, curvesOver, type GrowthVariant } from "../growth.js";
+import { scenarioTitle } from "../report.js";
+import { figures, words } from "../table.js";
+import { type Chart, COLORS, compact, FONT, STYLE, SYMBOLS, svgOf, TIP } from "./chart.js";
+
+const axisNames = { vocab: "vocabulary", rows: "rows", k: "K" } as const;
+const dashes: Readonly<Record<GrowthVariant, { dash: string; key: string }>> = {
+  fused: { dash: "none", key: "—— fused" },
+  unfused: { dash: "6,4", key: "– – unfused" },
+  "read-floor": { dash: "1.5,3.5", key: "····· read floor" },
+};
+
+export function growthChart(axis: "vocab" | "rows" | "k", results: readonly NamedResult[]): Chart {
+  const curves = curvesOver(axis, results);
+  const scenario = curves[0]?.points[0]?.measurement;
+  return {
+    name: `growth-${axis}`,
+    title: `Time against ${axisNames[axis]}`,
+    note: "Both axes are logarithmic. The exponent b in the table is that of time = a times x to the b, fitted to the points.",
+    table: {
+      columns: [
+        words("device"),
+        words("variant"),
+        figures(axis === "k" ? "K" : axis),
+        words("shape"),
+        figures("time a call"),
+        figures("x floor"),
+        figures("exponent of the curve"),
+      ],
+      rows: curves.flatMap(({ device, variant, points, exponent }) =>
+        points.map(({ x, measurement: m }) => [
+          device,
+          variant,
+          x.toLocaleString("en-US"),
+          scenarioTitle(m),
+          formatTime(m.median),
+          m.floorRatio === undefined ? "" : formatRatio(m.floorRatio),
+          exponent === undefined ? "" : exponent.toFixed(2),
+        ]),
+      ),
+    },
+    draw: ({ document, width, hover }) =>
+      drawCurves(curves, `${axisNames[axis]}${scenario === undefined ? "" : othersOf(axis, curves)}`, {
+        document,
+        width,
+        hover,
+      }),
+  };
+}
+
+/** The sizes that do not change along the axis: ", with K 50". */
+function othersOf(axis: "vocab" | "rows" | "k", curves: readonly Curve[]): string {
+  const parts = (["rows", "vocab", "k"] as const).flatMap((name) => {
+    if (name === axis) return [];
+    const values = new Set(curves.flatMap(({ points }) => points.map(({ measurement }) => measurement[name])));
+    return values.size === 1 ? [`${name === "k" ? "K" : name} ${[...values][0]!.toLocaleString("en-US")}`] : [];
+  });
+  return parts.length === 0 ? "" : ` (${parts.join(", ")})`;
+}
+
+function drawCurves(
+  curves: readonly Curve[],
+  label: string,
+  { document, width, hover }: Parameters<Chart["draw"]>[0],
+): SVGSVGElement {
+  const devices = [...new Set(curves.map(({ device }) => device))];
+  const points = curves.flatMap(({ device, variant, points, exponent }) =>
+    points.map(({ x, measurement }) => ({
+      x,
+      y: measurement.median,
+      device,
+      variant,
+      hover: `${device}, ${variant}\n${scenarioTitle(measurement)}\n${formatTime(measurement.median)}${measurement.floorRatio === undefined ? "" : `, ${formatRatio(measurement.floorRatio)} x floor`}${exponent === undefined ? "" : `\nfitted: time ~ x^${exponent.toFixed(2)}`}`,
+    })),
+  );
+  const of = (variant: GrowthVariant) => points.filter((point) => point.variant === variant);
+  const xs = [...new Set(points.map(({ x }) => x))].sort((a, b) => a - b);
+  const times = points.map(({ y }) => y);
+  const decades: number[] = [];
+  for (let t = 10 ** Math.floor(Math.log10(Math.min(...times))); t <= Math.max(...times) * 10; t *= 10) decades.push(t);
+  const legend = legendMarks(
+    devices,
+    Object.values(dashes).map(({ key }) => key),
+    width,
+  );
+  return svgOf(
+    Plot.plot({
+      document,
+      width,
+      height: 300 + legend.height,
+      marginTop: legend.height + 18,
+      marginLeft: 56,
+      marginRight: 18,
+      marginBottom: 42,
+      style: STYLE,
+      x: {
+        type: "log",
+        label,
+        labelAnchor: "center",
+        labelArrow: "none",
+        ticks: width < 480 ? xs.filter((_, i) => i % 2 === 0) : xs,
+        tickFormat: compact,
+      },
+      y: {
+        type: "log",
+        label: null,
+        ticks: decades,
+        tickFormat: formatTime,
+        domain: [Math.min(...times) / 1.5, Math.max(...times) * 1.5],
+      },
+      color: { domain: devices, range: COLORS },
+      symbol: { domain: devices, range: SYMBOLS },
+      marks: [
+        Plot.gridY(decades, { stroke: "currentColor", strokeOpacity: 0.1 }),
+        Plot.axisY({
+          ticks: decades.filter((t) => t >= Math.min(...times) / 1.5 && t <= Math.max(...times) * 1.5),
+          tickFormat: formatTime,
+          label: null,
+        }),
+        Plot.text(["time a call"], {
+          frameAnchor: "top-left",
+          dx: -52,
+          dy: -16,
+          textAnchor: "start",
+          fill: "currentColor",
+        }),
+        ...(Object.keys(dashes) as GrowthVariant[]).map((variant) =>
+          Plot.line(of(variant), {
+            x: "x",
+            y: "y",
+            z: "device",
+            stroke: "device",
+            strokeWidth: variant === "fused" ? 2.2 : 1.5,
+            strokeDasharray: dashes[variant].dash,
+          }),
+        ),
+        Plot.dot(of("fused"), { x: "x", y: "y", fill: "device", symbol: "device", r: 4 }),
+        Plot.dot(of("unfused"), { x: "x", y: "y", stroke: "device", symbol: "device", r: 3.5, fill: "none" }),
+        ...legend.marks,
+        ...(hover ? [Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: "hover", ...TIP }))] : []),
+      ],
+    }),
+  );
+}
+
+/** The key of a chart of curves, inside it, so that a saved file has it too: devices by shape and colour, variants by dash. */
+function legendMarks(
+  devices: readonly string[],
+  keys: readonly string[],
+  width: number,
+): { marks: Plot.Markish[]; height: number } {
+  const marks: Plot.Markish[] = [];
+  const line = 18;
+  const items = [
+    ...keys.map((text) => ({ text, device: undefined })),
+    ...devices.map((text) => ({ text, device: text })),
+  ];
+  let x = 0;
+  let y = 0;
+  const placed = items.map(({ text, device }, i) => {
+    const size = text.length * FONT * 0.6 + (device === undefined ? 0 : 14) + 16;
+    if (x > 0 && (x + size > width - 20 || i === keys.length)) {
+      x = 0;
+      y += line;
+    }
+    const at = { text, device, x, y };
+    x += size;
+    return at;
+  });
+  const height = y + line;
+  for (const { text, device, x, y } of placed) {
+    const dx = x - 52;
+    const dy = y - height - 10;
+    if (device !== undefined)
+      marks.push(
+        Plot.dot([device], {
+          frameAnchor: "top-left",
+          dx: dx + 4,
+          dy: dy + 5,
+          symbol: (d: string) => d,
+          fill: (d: string) => d,
+          r: 4.5,
+        }),
+      );
+    marks.push(
+      Plot.text([text], {
+        frameAnchor: "top-left",
+        textAnchor: "start",
+        dx: dx + (device === undefined ? 0 : 14),
+        dy,
+        fill: "currentColor",
+      }),
+    );
+  }
+  return { marks, height };
+}

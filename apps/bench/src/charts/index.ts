@@ -1,0 +1,24 @@
+/**
+ * Result files as charts, each with the table of its figures: on the page and in the report. What is drawn depends on the
+ * files and the width alone. No Node here: the caller gives the document to draw in.
+ */
+
+import type { NamedResult } from "../device-labels.js";
+import type { Chart } from "./chart.js";
+import { growthChart } from "./curves.js";
+import { bandwidthChart, memoryChart, placed, timesFloorChart } from "./scenarios.js";
+
+export type { Chart } from "./chart.js";
+
+/** The charts that the files have figures for. */
+export function chartsOf(results: readonly NamedResult[]): Chart[] {
+  const measured = placed(results);
+  return [
+    timesFloorChart(measured),
+    bandwidthChart(measured),
+    memoryChart(measured),
+    growthChart("vocab", results),
+    growthChart("rows", results),
+    growthChart("k", results),
+  ].filter(({ table }) => table.rows.length > 0);
+}

@@ -1,0 +1,57 @@
+/** How the time of a call grows along an axis: the points of each curve, and the exponent fitted to them. No Node here. */
+
+import { deviceLabels, type NamedResult } from "./device-labels.js";
+import type { MeasurementRecord } from "./schema.js";
+import type { Shape } from "./shapes.js";
+
+export type GrowthVariant = "fused" | "unfused" | "read-floor";
+
+const variants: readonly GrowthVariant[] = ["fused", "unfused", "read-floor"];
+
+export interface Curve {
+  /** The device, and the file where that tells two apart. */
+  device: string;
+  variant: GrowthVariant;
+  /** In the order of the axis. */
+  points: { x: number; measurement: MeasurementRecord }[];
+  /** b of the power law `time = a * x^b` that fits best; none for a single point. */
+  exponent: number | undefined;
+}
+
+/** The curves of the scaling group of an axis, by device, then variant. */
+export function curvesOver(axis: keyof Shape, results: readonly NamedResult[]): Curve[] {
+  const labels = deviceLabels(results);
+  const curves: Curve[] = [];
+  for (const { file } of results) {
+    const measurements = file.measurements.filter(({ group }) => group === `scaling-${axis}`);
+    for (const [backend, device] of labels.get(file)!) {
+      for (const variant of variants) {
+        for (const data of new Set(measurements.map((m) => `${m.dtype} ${m.data}`))) {
+          const points = measurements
+            .filter((m) => m.backend === backend && m.variant === variant && `${m.dtype} ${m.data}` === data)
+            .map((measurement) => ({ x: measurement[axis], measurement }))
+            .sort((a, b) => a.x - b.x);
+          const suffix = data === "f32 random" ? "" : `, ${data}`;
+          if (points.length > 0)
+            curves.push({
+              device: `${device}${suffix}`,
+              variant,
+              points,
+              exponent: fitExponent(points.map(({ x, measurement }) => [x, measurement.median])),
+            });
+        }
+      }
+    }
+  }
+  return curves;
+}
+
+/** b of the power law `y = a * x^b`, by least squares on the logarithms; none where all x are the same. */
+export function fitExponent(points: readonly (readonly [x: number, y: number])[]): number | undefined {
+  const logs = points.map(([x, y]) => [Math.log(x), Math.log(y)] as const);
+  const mean = (i: 0 | 1) => logs.reduce((sum, point) => sum + point[i], 0) / logs.length;
+  const [meanX, meanY] = [mean(0), mean(1)];
+  const spread = logs.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0);
+  if (spread === 0 || logs.length < 2) return undefined;
+  return logs.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0) / spread;
+}

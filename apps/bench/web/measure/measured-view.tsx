@@ -1,0 +1,42 @@
+/** What a run measured: the charts of it, every figure, what could not be measured, and whether all of it was right. */
+import { useMemo } from "preact/hooks";
+import { chartsOf } from "../../src/charts/index.js";
+import { drawChecks, drawSkipped, groupBy, scenarioTable, scenarioTitle } from "../../src/report.js";
+import type { ResultFile } from "../../src/schema.js";
+import { ChartView } from "../parts/chart-view.js";
+import { TableView } from "../parts/table-view.js";
+
+/** Those that need no second device to mean something. */
+const shown = ["time", "growth-vocab", "growth-rows", "growth-k"];
+
+export function MeasuredView({ result }: { result: ResultFile }) {
+  const charts = useMemo(
+    () => chartsOf([{ name: "this browser", file: result }]).filter(({ name }) => shown.includes(name)),
+    [result],
+  );
+  const isSoftware = result.measurements.some(({ deviceKind }) => deviceKind === "software");
+  return (
+    <>
+      <section class="card" aria-label="Checks">
+        {result.measurements.length > 0 && <p>{drawChecks(result.measurements)}</p>}
+        {isSoftware && <p>The WebGPU adapter is software: it runs on the CPU, so its times say nothing about a GPU.</p>}
+        {drawSkipped(result.skipped).length > 0 && (
+          <ul class="skipped">
+            {drawSkipped(result.skipped).map((line) => (
+              <li key={line}>{line}</li>
+            ))}
+          </ul>
+        )}
+      </section>
+      {charts.map((chart) => (
+        <ChartView key={chart.name} chart={chart} />
+      ))}
+      {[...groupBy(result.measurements, scenarioTitle)].map(([title, ofScenario]) => (
+        <details key={title} class="card">
+          <summary>Every figure of {title}</summary>
+          <TableView caption={title} table={scenarioTable(ofScenario)} />
+        </details>
+      ))}
+    </>
+  );
+}

@@ -1,0 +1,63 @@
+/** A chart with its table, and the ways to save it. It is drawn anew when its width changes. */
+import { useEffect, useRef, useState } from "preact/hooks";
+import type { Chart } from "../../src/charts/index.js";
+import { serializeChart } from "../../src/charts/serialize.js";
+import { saveText } from "./save.js";
+import { TableView } from "./table-view.js";
+
+const SAVED_WIDTH = 900;
+
+export function ChartView({ chart }: { chart: Chart }) {
+  const place = useRef<HTMLDivElement>(null);
+  const [width, setWidth] = useState(0);
+
+  useEffect(() => {
+    const observer = new ResizeObserver(([entry]) => setWidth(Math.floor(entry!.contentRect.width)));
+    observer.observe(place.current!);
+    return () => observer.disconnect();
+  }, []);
+
+  useEffect(() => {
+    if (width < 100) return; // not shown
+    const drawn = chart.draw({ document, width, hover: true });
+    drawn.setAttribute("role", "img");
+    drawn.setAttribute("aria-label", `${chart.title}. The table below the chart has its figures.`);
+    place.current!.replaceChildren(drawn);
+  }, [chart, width]);
+
+  const saveSvg = () => {
+    const drawn = chart.draw({ document, width: SAVED_WIDTH, hover: false });
+    saveText(`${chart.name}.svg`, "image/svg+xml", serializeChart(drawn, chart));
+  };
+  const saveJson = () => {
+    const { name, title, note, table } = chart;
+    const columns = table.columns.map(({ head }) => head);
+    saveText(
+      `${chart.name}.json`,
+      "application/json",
+      `${JSON.stringify({ name, title, note, columns, rows: table.rows }, null, 1)}\n`,
+    );
+  };
+
+  return (
+    <figure class="card">
+      <figcaption>
+        <h3>{chart.title}</h3>
+        <p class="faint">{chart.note}</p>
+      </figcaption>
+      <div ref={place} class="chart" />
+      <details>
+        <summary>Table of “{chart.title}”</summary>
+        <TableView caption={chart.title} table={chart.table} />
+      </details>
+      <div class="buttons">
+        <button type="button" onClick={saveSvg} aria-label={`Save “${chart.title}” as SVG`}>
+          Save SVG
+        </button>
+        <button type="button" onClick={saveJson} aria-label={`Save “${chart.title}” as JSON`}>
+          Save JSON
+        </button>
+      </div>
+    </figure>
+  );
+}

@@ -1,0 +1,77 @@
+/** The tab Verify: the conformance cases on the backends of this browser, live. */
+import { useState } from "preact/hooks";
+import type { CaseGroupRecord, ResultFile } from "../../src/schema.js";
+import { formatResultFile } from "../../src/schema.js";
+import { useSetting } from "../link.js";
+import { DevicesView, useDevices } from "../parts/devices-view.js";
+import { JobView } from "../parts/job-view.js";
+import { addResult } from "../parts/results.js";
+import { saveText } from "../parts/save.js";
+import { useSet } from "../parts/use-set.js";
+import { useJob } from "../worker/job.js";
+import { VerificationView } from "./verification-view.js";
+
+interface Running {
+  configuration: string;
+  groups: CaseGroupRecord[];
+}
+
+export function Verify() {
+  const { found, problem } = useDevices();
+  const [without, toggle] = useSet("verify", "without");
+  const [set, chooseSet] = useSetting("verify", "set", "quick", (value) => value === "full");
+  const [result, setResult] = useState<ResultFile>();
+  const [running, setRunning] = useState<Running>();
+  const { state, start, cancel } = useJob((event) => {
+    if (event.type === "result") {
+      setResult(event.result);
+      setRunning(undefined);
+      addResult({ name: "verify, this browser", file: event.result });
+    }
+    if (event.type === "group") {
+      setRunning((last) => ({
+        configuration: event.configuration,
+        groups: [...(last?.configuration === event.configuration ? last.groups : []), event.group],
+      }));
+    }
+  });
+  const backends = found?.devices.map(({ backend }) => backend).filter((name) => !without.has(name)) ?? [];
+
+  const submit = (event: Event) => {
+    event.preventDefault();
+    setResult(undefined);
+    setRunning(undefined);
+    start({ type: "verify", backends, set: set === "full" ? "full" : "quick" });
+  };
+
+  return (
+    <>
+      <form class="card" onSubmit={submit}>
+        <DevicesView
+          found={found}
+          problem={problem}
+          without={without}
+          onToggle={(name, isUsed) => toggle(name, !isUsed)}
+        />
+        <label class="field">
+          <span>Cases</span>
+          <select value={set} onChange={(event) => chooseSet(event.currentTarget.value)}>
+            <option value="quick">quick: every promise, about half a minute</option>
+            <option value="full">full: the whole matrix, up to an hour</option>
+          </select>
+        </label>
+        <JobView action="Verify" state={state} isBlocked={backends.length === 0} onCancel={cancel}>
+          {result !== undefined && state.status !== "running" && (
+            <button type="button" onClick={() => saveText("verify.json", "application/json", formatResultFile(result))}>
+              Save the result file
+            </button>
+          )}
+        </JobView>
+      </form>
+      {result?.verifications.map((record) => (
+        <VerificationView key={record.configuration} {...record} />
+      ))}
+      {running !== undefined && <VerificationView {...running} isRunning={state.status === "running"} />}
+    </>
+  );
+}
