@@ -2,7 +2,7 @@ import { cpSync } from "node:fs";
 import { defineConfig } from "tsup";
 
 export default defineConfig({
-  entry: ["src/cli.ts", "src/probe.ts", "src/tables.ts"],
+  entry: ["src/cli.ts", "src/probe.ts"],
   format: "esm",
   target: "node20",
   platform: "node",

@@ -5,7 +5,7 @@ import { type DataKind, dataKinds } from "./data.js";
 import { checkShapeName, groupSets, shapeGroups } from "./shapes.js";
 import { UsageError } from "./usage-error.js";
 
-export const commands = ["run", "verify", "fuzz", "doctor"] as const;
+export const commands = ["run", "verify", "fuzz", "doctor", "compare", "report"] as const;
 export type Command = (typeof commands)[number];
 
 export interface Options {
@@ -21,6 +21,12 @@ export interface Options {
   path?: string;
   /** Path of the result file to write. */
   json?: string;
+  /** Paths of result files to read. */
+  files: string[];
+  /** The change that counts, in percent. */
+  threshold?: number;
+  /** Folder of the report. */
+  out?: string;
   seed: number;
   /** How long to fuzz. */
   seconds: number;
@@ -34,15 +40,19 @@ export interface Options {
 const backendNames: readonly BackendName[] = ["cuda", "webgpu", "wasm", "cpu"];
 const dtypeNames: readonly DType[] = ["f32", "f16", "bf16"];
 
-/** The options each command takes, beside `--backend`, `--json` and `--help`. */
+/** The options each command takes, beside `--help`. */
 const accepted: Readonly<Record<Command, readonly string[]>> = {
   run: ["backend", "shapes", "k", "dtype", "data", "input", "path", "json", "seed", "peers", "quick"],
   verify: ["backend", "path", "json", "quick", "full"],
   fuzz: ["backend", "seed", "seconds"],
   doctor: ["backend"],
+  compare: ["compare", "threshold"],
+  report: ["out"],
 };
 
 const FUZZ_SECONDS = 600;
+/** The commands that read result files. */
+const readers: readonly Command[] = ["compare", "report"];
 
 export const help = `Usage: npm run bench -- [command] [options]
 
@@ -50,6 +60,8 @@ export const help = `Usage: npm run bench -- [command] [options]
   verify   the contract, case by case, on every backend found
   fuzz     random cases against the float64 reference; a failure is printed as a fixture
   doctor   what was found on this machine, what was not, and how to get it
+  compare A.json B.json   what got slower from A to B, with the noise of both; exit status 1 past the threshold
+  report [FILES]          result files as one Markdown document with charts; draws the tables of README.md and ANALYSIS.md
 
 Options
   --backend A,B     of ${backendNames.join(", ")}; default: all that are found
@@ -71,6 +83,9 @@ ${Object.entries(groupSets)
   --peers           run: this project's CPU backends beside onnxruntime, TensorFlow.js and plain JavaScript, in float32
   --quick           about 10 seconds instead of about 2 minutes
   --full            verify: the whole matrix
+  --compare         the same as the command compare
+  --threshold N     compare: the change that counts, in percent; default 10
+  --out FOLDER      report: where it is written; default apps/bench/results/report
   --help            this text
 `;
 
@@ -80,13 +95,15 @@ ${Object.entries(groupSets)
  */
 export function parseOptions(argv: readonly string[]): Options {
   const { values, positionals } = parse(argv);
-  const [command = "run", ...rest] = positionals;
+  const [command = "run", ...rest] = values.compare ? ["compare", ...positionals] : positionals;
   if (!isOneOf(commands, command)) {
     throw new UsageError(
       `Expected one of ${commands.join(", ")} for the command but received "${command}". ${SEE_HELP}`,
     );
   }
-  if (rest.length > 0) throw new UsageError(`Expected one command but received "${rest.join(" ")}" too. ${SEE_HELP}`);
+  if (rest.length > 0 && !readers.includes(command)) {
+    throw new UsageError(`Expected one command but received "${rest.join(" ")}" too. ${SEE_HELP}`);
+  }
   for (const name of Object.keys(values)) {
     if (name !== "help" && !accepted[command].includes(name)) {
       const takers = commands.filter((other) => accepted[other].includes(name));
@@ -98,6 +115,7 @@ export function parseOptions(argv: readonly string[]): Options {
   if (values.quick && values.full) throw new UsageError("Expected --quick or --full but received both. Drop one.");
   const options: Options = {
     command,
+    files: rest,
     seed:
       values.seed === undefined ? (command === "fuzz" ? Date.now() % 2 ** 31 : 1) : count("seed", values.seed, 0, 1),
     peers: values.peers ?? false,
@@ -117,6 +135,8 @@ export function parseOptions(argv: readonly string[]): Options {
   if (values.input !== undefined) options.input = values.input;
   if (values.path !== undefined) options.path = values.path;
   if (values.json !== undefined) options.json = values.json;
+  if (values.out !== undefined) options.out = values.out;
+  if (values.threshold !== undefined) options.threshold = count("threshold", values.threshold, 0, 10);
   if (options.input !== undefined && options.data !== undefined) {
     throw new UsageError("Expected --input or --data but received both. Drop one.");
   }
@@ -149,6 +169,9 @@ function parse(argv: readonly string[]) {
         seed: string,
         seconds: string,
         peers: boolean,
+        threshold: string,
+        out: string,
+        compare: boolean,
         quick: boolean,
         full: boolean,
         help: { ...boolean, short: "h" },

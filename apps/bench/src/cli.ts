@@ -1,6 +1,7 @@
 #!/usr/bin/env node
 /** The command line of the bench. Exit status: 0 well, 1 a failure that it reports, 2 a wrong command line, 130 interrupted. */
 import { help, type Options, parseOptions } from "./args.js";
+import { compare } from "./compare.js";
 import { defaultBackends } from "./devices.js";
 import { doctor } from "./doctor.js";
 import { fuzz } from "./fuzz.js";
@@ -19,7 +20,8 @@ async function main(argv: readonly string[]): Promise<number> {
   }
   if (options.json !== undefined) await requireWritable(options.json);
   if (options.peers) return runPeers(options, argv);
-  if ((options.backends ?? defaultBackends).includes("webgpu")) await ensureAdapter();
+  const needsDevices = options.command !== "report" && options.command !== "compare";
+  if (needsDevices && (options.backends ?? defaultBackends).includes("webgpu")) await ensureAdapter();
   return commands[options.command](options, argv);
 }
 
@@ -28,6 +30,8 @@ const commands: Record<Options["command"], (options: Options, argv: readonly str
   verify,
   fuzz,
   doctor,
+  compare,
+  report: async (options) => (await import("./report.js")).report(options), // only it needs what draws charts
 };
 
 try {

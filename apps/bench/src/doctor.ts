@@ -3,7 +3,7 @@ import type { Options } from "./args.js";
 import { defaultBackends, findDevices } from "./devices.js";
 import { describeHost } from "./environment.js";
 import { version } from "./new-result.js";
-import { describeHostLine } from "./report.js";
+import { describeHostLine } from "./result-tables.js";
 
 const kinds = { gpu: "hardware", software: "software: it runs on the CPU", cpu: "the CPU" } as const;
 

@@ -1,6 +1,6 @@
 /** The tables that only documents show: a line a shape, and times on hostile logits. No Node here. */
 import { formatRatio, formatTime } from "./format.js";
-import { backendLabel, describeDevice, groupBy, scenarioTitle } from "./report.js";
+import { backendLabel, describeDevice, groupBy, scenarioTitle } from "./result-tables.js";
 import type { MeasurementRecord, ResultFile, ScenarioRecord } from "./schema.js";
 import { figures, type Table, words } from "./table.js";
 

@@ -28,7 +28,9 @@ export function curvesOver(axis: keyof Shape, results: readonly NamedResult[]): 
       for (const variant of variants) {
         for (const data of new Set(measurements.map((m) => `${m.dtype} ${m.data}`))) {
           const points = measurements
-            .filter((m) => m.backend === backend && m.variant === variant && `${m.dtype} ${m.data}` === data)
+            .filter(
+              (m) => m.median > 0 && m.backend === backend && m.variant === variant && `${m.dtype} ${m.data}` === data,
+            )
             .map((measurement) => ({ x: measurement[axis], measurement }))
             .sort((a, b) => a.x - b.x);
           const suffix = data === "f32 random" ? "" : `, ${data}`;

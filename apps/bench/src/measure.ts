@@ -1,6 +1,6 @@
 /** One scenario on one device: every variant timed, compared with the reference, and set in ratio. No Node here. */
 import { type Backend, bytesPerElement, FusedTopKError, type HostLogits } from "@fused-topk/core";
-import { type Measurement, type Meter, timeCall, type Variant } from "@fused-topk/core/measure";
+import { leastTiming, type Measurement, type Meter, timeCall, type Variant } from "@fused-topk/core/measure";
 import { checkResult, type Expected } from "./check.js";
 import { repeatRows } from "./data.js";
 import type {
@@ -50,6 +50,8 @@ export interface ScenarioInput {
 export interface ScenarioOutcome {
   measurements: MeasurementRecord[];
   skipped: SkippedRecord[];
+  /** The device was lost, so nothing more can be measured on it. */
+  isLost: boolean;
 }
 
 /** More than any GPU's second-level cache, four times over, so that no call finds its logits there. */
@@ -66,7 +68,7 @@ const MOST_HOST_BYTES = 2 ** 30;
 
 /**
  * Measures the variants one after another. One that throws is skipped with the reason, and stops no other; it is a fault
- * unless the device cannot do it, for want of memory or because K is too large.
+ * unless the device cannot do it, for want of memory or because K is too large. A lost device ends the scenario.
  *
  * @param onVariant called before each variant.
  */
@@ -78,7 +80,7 @@ export async function measureScenario(
   path?: string,
 ): Promise<ScenarioOutcome> {
   const { scenario } = input;
-  const outcome: ScenarioOutcome = { measurements: [], skipped: [] };
+  const outcome: ScenarioOutcome = { measurements: [], skipped: [], isLost: false };
   for (const variant of variantsOf(device.meter, scenario)) {
     await onVariant(variant);
     try {
@@ -88,6 +90,8 @@ export async function measureScenario(
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       outcome.skipped.push({ ...scenario, backend: device.backend, variant, reason, fault: !isUnable(error) });
+      outcome.isLost = error instanceof FusedTopKError && error.code === "ERR_DEVICE_LOST";
+      if (outcome.isLost) break;
     }
   }
   setRatios(outcome.measurements);
@@ -166,7 +170,7 @@ async function measureCalls(device: MeasuredDevice, input: ScenarioInput, effort
 }
 
 function affordable({ budget, repeats }: Effort, microseconds: number): number {
-  return Math.min(repeats, Math.max(1, Math.floor((budget * 1000) / microseconds)));
+  return Math.min(repeats, Math.max(1, Math.floor((budget * 1000) / Math.max(microseconds, leastTiming()))));
 }
 
 function record(
@@ -201,8 +205,8 @@ function setRatios(measurements: MeasurementRecord[]): void {
     const { variant, median } = measurement;
     if (variant === "pinned-copy") continue;
     const isCall = variant === "end-to-end"; // times the copies to and from the device too
-    const floor = medianOf(isCall ? "pinned-copy" : "read-floor");
-    if (floor !== undefined) measurement.floorRatio = rounded(median / floor);
+    const floor = medianOf(isCall ? "pinned-copy" : "read-floor"); // 0 where the clock is too coarse: then there is no ratio
+    if (floor) measurement.floorRatio = rounded(median / floor);
     if (unfused !== undefined && !isCall) measurement.unfusedRatio = rounded(unfused / median);
   }
 }

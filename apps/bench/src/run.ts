@@ -7,7 +7,7 @@ import { describeHost } from "./environment.js";
 import { makeInput } from "./input.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
 import { readLogits } from "./logits-file.js";
-import { effortOf, measureScenario } from "./measure.js";
+import { effortOf, type MeasuredDevice, measureScenario } from "./measure.js";
 import { newResultFile, version } from "./new-result.js";
 import { Progress } from "./progress.js";
 import {
@@ -18,7 +18,7 @@ import {
   groupBy,
   legend,
   scenarioTitle,
-} from "./report.js";
+} from "./result-tables.js";
 import { formatResultFile, type ScenarioRecord } from "./schema.js";
 import { planScenarios, scalingAxes } from "./shapes.js";
 import { openDevice, planForAll } from "./work.js";
@@ -53,19 +53,22 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
   }
   print(`\n${legend}`);
   let begun = 0;
+  const lost = new Set<MeasuredDevice>();
   for (const block of groupBy(work, ({ scenario }) => blockOf(scenario)).values()) {
     const before = result.measurements.length;
     for (const { scenario, devices } of block) {
       const input = makeInput(scenario, file, options.seed);
       begun++;
       for (const device of devices) {
+        if (lost.has(device)) continue;
         const step = `[${begun}/${work.length}] ${scenarioTitle(scenario)}, ${device.backend}`;
         const effort = effortOf(device, options.quick);
         const onVariant = async (variant: string) => {
           progress.update(step, variant);
           await breathe();
         };
-        const { measurements, skipped } = await measureScenario(device, input, effort, onVariant, options.path);
+        const { measurements, skipped, isLost } = await measureScenario(device, input, effort, onVariant, options.path);
+        if (isLost) lost.add(device);
         result.measurements.push(...measurements);
         result.skipped.push(...skipped);
       }

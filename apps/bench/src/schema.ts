@@ -5,7 +5,10 @@
 import type { BackendName, DType } from "@fused-topk/core";
 import type { Variant } from "@fused-topk/core/measure";
 
-/** The version this file describes. A change that breaks a reader of old files raises it. */
+/**
+ * The version this file describes. A field that is added is optional, so that old files stay readable; only a change that
+ * breaks a reader raises the version, and then `parseResultFile` brings older files up to it.
+ */
 export const SCHEMA_VERSION = 1;
 
 /** `end-to-end` is a call of the public API on a host array: upload, kernel and readback, by the wall clock. */
@@ -187,12 +190,30 @@ export interface CaseGroupRecord {
 export function parseResultFile(value: unknown, name = "result file"): ResultFile {
   const version = (value as { schema?: unknown } | null)?.schema;
   if (version !== SCHEMA_VERSION) {
+    const isNewer = typeof version === "number" && version > SCHEMA_VERSION;
     throw new TypeError(
-      `Expected schema ${SCHEMA_VERSION} in ${name} but received ${show(version)}. Write the file again with this version.`,
+      `Expected schema ${SCHEMA_VERSION} in ${name} but received ${show(version)}. ` +
+        (isNewer ? "A later version of fused-topk wrote it: read it with that one." : "Pass what --json wrote."),
     );
   }
   resultFile(value, name);
   return value as ResultFile;
+}
+
+/**
+ * Reads the text of a result file.
+ *
+ * @param name what to call it in an error.
+ * @throws {TypeError} that names the field, what was expected and what is there.
+ */
+export function parseResultText(text: string, name: string): ResultFile {
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (error) {
+    throw new TypeError(`Expected JSON in ${name} but could not read it: ${(error as Error).message}.`);
+  }
+  return parseResultFile(value, name);
 }
 
 /** The text of a result file: a field a line, but the samples of a measurement on one. */

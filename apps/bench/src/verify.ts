@@ -8,7 +8,7 @@ import { formatCount } from "./format.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
 import { newResultFile } from "./new-result.js";
 import { Progress } from "./progress.js";
-import { describeMachine, verificationTable, verificationTotals } from "./report.js";
+import { describeMachine, verificationTable, verificationTotals } from "./result-tables.js";
 import { formatResultFile } from "./schema.js";
 import { drawText } from "./table.js";
 import { verifyConfiguration } from "./verify-configuration.js";

@@ -1,7 +1,7 @@
 /** The work of a run: devices opened for it, and the scenarios of a plan shared out to them. No Node here. */
 import type { Device } from "./device.js";
 import type { MeasuredDevice } from "./measure.js";
-import { groupBy } from "./report.js";
+import { groupBy } from "./result-tables.js";
 import type { ScenarioRecord } from "./schema.js";
 
 /** A device with a backend and a meter made on it; who opens it disposes of both. */

@@ -7,7 +7,7 @@ import { UsageError } from "../src/usage-error.js";
 describe("the command line", () => {
   it("runs when nothing is typed", () => {
     const flags = { peers: false, quick: false, full: false, help: false };
-    expect(parseOptions([])).toEqual({ command: "run", seed: 1, seconds: 600, ...flags });
+    expect(parseOptions([])).toEqual({ command: "run", files: [], seed: 1, seconds: 600, ...flags });
   });
 
   it("takes lists separated by commas", () => {
@@ -42,7 +42,7 @@ describe("the command line", () => {
   });
 
   it.each([
-    ["launch", 'Expected one of run, verify, fuzz, doctor for the command but received "launch"'],
+    ["launch", 'Expected one of run, verify, fuzz, doctor, compare, report for the command but received "launch"'],
     ["run doctor", 'received "doctor" too'],
     ["--backend metal", 'Expected one of cuda, webgpu, wasm, cpu for --backend but received "metal"'],
     ["--backend cpu,", 'separated by commas for --backend but received "cpu,"'],

@@ -1,7 +1,7 @@
 import { describe, expect, it } from "vitest";
 import { hostileTable, hostTable, sourceLine, summaryTable } from "../src/document-tables.js";
 import { drawMarkedTables } from "../src/marked-tables.js";
-import { drawChecks, drawMeasurements, scalingTable, scenarioTable } from "../src/report.js";
+import { drawChecks, drawMeasurements, scalingTable, scenarioTable } from "../src/result-tables.js";
 import { drawMarkdown, drawText, figures, words } from "../src/table.js";
 import { measurement, resultFile } from "./fixtures.js";
 

@@ -34,17 +34,17 @@ export function App() {
 
   return (
     <>
-      <a
-        class="skip"
-        href={tabHref(tab)}
-        onClick={(event) => {
-          event.preventDefault();
-          main.current?.focus();
-        }}
-      >
-        Skip to the content
-      </a>
       <header>
+        <a
+          class="skip"
+          href={tabHref(tab)}
+          onClick={(event) => {
+            event.preventDefault();
+            main.current?.focus();
+          }}
+        >
+          Skip to the content
+        </a>
         <div class="title">
           <h1>fused-topk</h1>
           <p class="faint">Logits in, the K best tokens with their true probabilities out, in one read of memory.</p>

@@ -16,7 +16,7 @@ import {
 import { Arena, ParamsCache, ReadbackPool, type SizedBuffer } from "./buffers.js";
 import { isGPUBuffer, requireBuffer, requireDistinct, requireUnmapped } from "./caller-buffers.js";
 import { type DeviceOptions, type OpenDevice, openDevice } from "./device.js";
-import { callError, lostError, popErrorScope } from "./failure.js";
+import { callError, lostError, newsOfLoss, popErrorScope } from "./failure.js";
 import { fused, type Pipeline, Pipelines } from "./pipelines.js";
 import { type Dispatch, type EntryPoint, MAX_K, type PathOptions, type Plan, requirePath } from "./plan.js";
 import { type PreparedCall, PreparedCalls, type Step, StepCache } from "./prepare.js";
@@ -108,8 +108,6 @@ export async function createWebGPUBackend(options: WebGPUBackendOptions = {}): P
 const BATCH_RESULT_BYTES = 64 * 2 ** 20;
 /** Host logits on the device at a time, at most. */
 const BATCH_UPLOAD_BYTES = 128 * 2 ** 20;
-/** How long a failed call waits for the news that its device was lost. */
-const NEWS_OF_LOSS_MS = 1000;
 
 class Implementation implements WebGPUBackend {
   readonly name = "webgpu";
@@ -318,7 +316,7 @@ class Implementation implements WebGPUBackend {
     if (memory) this.#arena.destroy();
     this.#steps.clear();
     // What fails for no other reason fails because the device is gone, and the news may still be on its way.
-    if (!memory && !validation) await this.#unlessLost(delay(NEWS_OF_LOSS_MS));
+    if (!memory && !validation) await this.#unlessLost(newsOfLoss());
     const refusal = validation && !isHost(logits) ? await refusalOf(this.gpuDevice, logits) : null;
     return this.#lost ?? callError({ memory, validation, thrown, refusal });
   }
@@ -362,13 +360,6 @@ function opened(
 function asError(cause: unknown): unknown {
   return cause ?? new Error("unknown");
 }
-
-function delay(milliseconds: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, milliseconds));
-}
-
-/** Every runtime has it; the types of this package name no runtime. */
-declare function setTimeout(callback: () => void, milliseconds: number): unknown;
 
 /** For logits that were checked: host memory is what is not a GPUBuffer. */
 function isHost(logits: HostLogits | GPUBuffer): logits is HostLogits {

@@ -50,3 +50,14 @@ export function callError({ memory, validation, thrown, refusal }: CallFailure):
 export function popErrorScope(device: GPUDevice): Promise<GPUError | null> {
   return device.popErrorScope().catch(() => null);
 }
+
+/** How long a failed call waits for the news that its device was lost. */
+const NEWS_OF_LOSS_MS = 1000;
+
+/** Settles when a call that failed for no other reason need not wait any longer for the news of a loss. */
+export function newsOfLoss(): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, NEWS_OF_LOSS_MS));
+}
+
+/** Every runtime has it; the types of this package name no runtime. */
+declare function setTimeout(callback: () => void, milliseconds: number): unknown;

@@ -17,6 +17,7 @@ import type { Measurement, MeasureRequest, Meter, Variant } from "@fused-topk/co
 import { Baselines, type Work } from "./baselines.js";
 import { Arena, ParamsCache } from "./buffers.js";
 import { type DeviceOptions, type OpenDevice, openDevice, words } from "./device.js";
+import { lostError, newsOfLoss, popErrorScope } from "./failure.js";
 import { createInputSets } from "./input-sets.js";
 import { fused, Pipelines } from "./pipelines.js";
 import { type EntryPoint, MAX_K, type PathOptions, planTopK } from "./plan.js";
@@ -68,12 +69,16 @@ class WebGPUMeter implements Meter {
   readonly #baselines: Baselines;
   /** Where steps find their logits when they are recorded. */
   readonly #source: BufferSlice;
+  #lost: FusedTopKError | undefined;
   #inputs: { key: MeasureRequest; sets: GPUBuffer[] } | undefined;
 
   constructor(opened: OpenDevice) {
     const { device, capabilities } = opened;
     this.#opened = opened;
     this.#device = device;
+    device.lost.then((info) => {
+      this.#lost = lostError(info, opened.isOwn);
+    });
     this.#memory = { scratch: new Arena(device, true), params: new ParamsCache(device) };
     this.#results = new Arena(device, true);
     this.#source = { buffer: this.#results.get("no input", 16), offset: 0 };
@@ -111,8 +116,10 @@ class WebGPUMeter implements Meter {
     } catch (error) {
       failure = error;
     }
-    const validation = await device.popErrorScope();
-    const memory = await device.popErrorScope();
+    const validation = await popErrorScope(device);
+    const memory = await popErrorScope(device);
+    if (failure !== undefined && !memory && !validation) await Promise.race([device.lost, newsOfLoss()]);
+    if (this.#lost) throw this.#lost;
     if (memory) {
       this.#release();
       throw new FusedTopKError("ERR_OUT_OF_MEMORY", `The WebGPU device is out of memory: ${words(memory.message)}.`, {

@@ -1,6 +1,6 @@
 /** Bars in groups. No Node here. */
 import * as Plot from "@observablehq/plot";
-import { type Chart, clip, EMPHASIS, FONT, QUIET, STYLE, svgOf, TIP } from "./chart.js";
+import { type Chart, clip, EMPHASIS, FONT, QUIET, STYLE, svgOf, tipOf } from "./chart.js";
 
 export interface Bar {
   name: string;
@@ -121,7 +121,7 @@ export function barsOf(groups: readonly BarGroup[], axis: BarAxis): Chart["draw"
             dx: 5,
             fill: "currentColor",
           }),
-          ...(hover ? [Plot.tip(bars, Plot.pointerY({ x: "value", y: "key", title: "hover", ...TIP }))] : []),
+          ...(hover ? [tipOf(bars, Plot.pointerY({ x: "value", y: "key" }))] : []),
         ],
       }),
     );

@@ -1,5 +1,5 @@
 /** What every chart has, and how all of them look. No Node here. */
-import type * as Plot from "@observablehq/plot";
+import * as Plot from "@observablehq/plot";
 import type { Table } from "../table.js";
 
 export interface Chart {
@@ -27,7 +27,7 @@ export const STYLE = {
   background: "none",
   overflow: "visible",
 };
-export const TIP = {
+const TIP = {
   fontSize: FONT,
   lineHeight: 1.3,
   fill: "var(--surface, white)",
@@ -35,9 +35,18 @@ export const TIP = {
   pathFilter: "none",
 } as const;
 
-/** A chart without a legend of Plot's own is an SVG element. */
+/**
+ * A chart without a legend of Plot's own is an SVG element. Plot names every mark for screen readers; here the chart as a
+ * whole has a name, and its figures are in the table.
+ */
 export function svgOf(chart: SVGSVGElement | HTMLElement): SVGSVGElement {
+  for (const mark of chart.querySelectorAll("[aria-label]")) mark.removeAttribute("aria-label");
   return chart as SVGSVGElement;
+}
+
+/** The figures under the pointer; drawn anew as it moves, so its name goes before it is drawn. */
+export function tipOf(data: readonly object[], options: Plot.TipOptions): Plot.Markish {
+  return Object.assign(Plot.tip(data, { ...options, title: "hover", ...TIP }), { ariaLabel: null });
 }
 
 export function percent(share: number): string {

@@ -3,9 +3,9 @@ import * as Plot from "@observablehq/plot";
 import type { NamedResult } from "../device-labels.js";
 import { formatRatio, formatTime } from "../format.js";
 import { type Curve, curvesOver, type GrowthVariant } from "../growth.js";
-import { scenarioTitle } from "../report.js";
+import { scenarioTitle } from "../result-tables.js";
 import { figures, words } from "../table.js";
-import { type Chart, COLORS, compact, FONT, STYLE, SYMBOLS, svgOf, TIP } from "./chart.js";
+import { type Chart, COLORS, compact, FONT, STYLE, SYMBOLS, svgOf, tipOf } from "./chart.js";
 
 const axisNames = { vocab: "vocabulary", rows: "rows", k: "K" } as const;
 const dashes: Readonly<Record<GrowthVariant, { dash: string; key: string }>> = {
@@ -141,7 +141,7 @@ function drawCurves(
         Plot.dot(of("fused"), { x: "x", y: "y", fill: "device", symbol: "device", r: 4 }),
         Plot.dot(of("unfused"), { x: "x", y: "y", stroke: "device", symbol: "device", r: 3.5, fill: "none" }),
         ...legend.marks,
-        ...(hover ? [Plot.tip(points, Plot.pointer({ x: "x", y: "y", title: "hover", ...TIP }))] : []),
+        ...(hover ? [tipOf(points, Plot.pointer({ x: "x", y: "y", maxRadius: Number.POSITIVE_INFINITY }))] : []),
       ],
     }),
   );

@@ -2,7 +2,7 @@
 import { bytesPerElement } from "@fused-topk/core";
 import { deviceLabels, type NamedResult } from "../device-labels.js";
 import { formatBytes, formatRatio, formatTime } from "../format.js";
-import { groupBy, scenarioTitle } from "../report.js";
+import { groupBy, scenarioTitle } from "../result-tables.js";
 import type { MeasurementRecord } from "../schema.js";
 import { figures, words } from "../table.js";
 import { type Bar, barsOf } from "./bars.js";

@@ -1,9 +1,10 @@
 /** What a run measured: the charts of it, every figure, what could not be measured, and whether all of it was right. */
 import { useMemo } from "preact/hooks";
 import { chartsOf } from "../../src/charts/index.js";
-import { drawChecks, drawSkipped, groupBy, scenarioTable, scenarioTitle } from "../../src/report.js";
+import { drawChecks, drawSkipped, groupBy, scenarioTable, scenarioTitle } from "../../src/result-tables.js";
 import type { ResultFile } from "../../src/schema.js";
 import { ChartView } from "../parts/chart-view.js";
+import { Problem } from "../parts/problem.js";
 import { TableView } from "../parts/table-view.js";
 
 /** Those that need no second device to mean something. */
@@ -14,15 +15,19 @@ export function MeasuredView({ result }: { result: ResultFile }) {
     () => chartsOf([{ name: "this browser", file: result }]).filter(({ name }) => shown.includes(name)),
     [result],
   );
+  const beyond = drawSkipped(result.skipped.filter(({ fault }) => !fault));
   const isSoftware = result.measurements.some(({ deviceKind }) => deviceKind === "software");
   return (
     <>
       <section class="card" aria-label="Checks">
         {result.measurements.length > 0 && <p>{drawChecks(result.measurements)}</p>}
         {isSoftware && <p>The WebGPU adapter is software: it runs on the CPU, so its times say nothing about a GPU.</p>}
-        {drawSkipped(result.skipped).length > 0 && (
+        {drawSkipped(result.skipped.filter(({ fault }) => fault)).map((line) => (
+          <Problem key={line} message={line} />
+        ))}
+        {beyond.length > 0 && (
           <ul class="skipped">
-            {drawSkipped(result.skipped).map((line) => (
+            {beyond.map((line) => (
               <li key={line}>{line}</li>
             ))}
           </ul>

@@ -51,11 +51,11 @@ export function ChartView({ chart }: { chart: Chart }) {
         <TableView caption={chart.title} table={chart.table} />
       </details>
       <div class="buttons">
-        <button type="button" onClick={saveSvg} aria-label={`Save “${chart.title}” as SVG`}>
-          Save SVG
+        <button type="button" onClick={saveSvg}>
+          Save SVG <span class="unseen">of “{chart.title}”</span>
         </button>
-        <button type="button" onClick={saveJson} aria-label={`Save “${chart.title}” as JSON`}>
-          Save JSON
+        <button type="button" onClick={saveJson}>
+          Save JSON <span class="unseen">of “{chart.title}”</span>
         </button>
       </div>
     </figure>

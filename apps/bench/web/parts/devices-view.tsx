@@ -1,7 +1,7 @@
 /** The backends of this browser: which to use, what each runs on, and why one is missing. */
 import type { BackendName } from "@fused-topk/core";
 import { useEffect, useState } from "preact/hooks";
-import { describeDevice } from "../../src/report.js";
+import { describeDevice } from "../../src/result-tables.js";
 import type { DeviceRecord, RejectedRecord } from "../../src/schema.js";
 import { useJob } from "../worker/job.js";
 import { Problem } from "./problem.js";

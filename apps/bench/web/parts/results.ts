@@ -1,7 +1,7 @@
 /** The result files that the page knows: those of the repository, those of this visit, and those that the reader loads. */
 import { useEffect, useState } from "preact/hooks";
 import type { NamedResult } from "../../src/device-labels.js";
-import { parseResultFile } from "../../src/schema.js";
+import { parseResultFile, parseResultText } from "../../src/schema.js";
 
 const bundled: NamedResult[] = Object.entries(
   import.meta.glob("../../results/*.json", { eager: true, import: "default" }),
@@ -21,13 +21,7 @@ export function addResult(result: NamedResult): void {
 
 /** @throws {TypeError} that names the file and what is wrong with it. */
 export function addResultText(name: string, text: string): void {
-  let value: unknown;
-  try {
-    value = JSON.parse(text);
-  } catch (error) {
-    throw new TypeError(`Expected JSON in ${name} but could not read it: ${(error as Error).message}.`);
-  }
-  addResult({ name, file: parseResultFile(value, name) });
+  addResult({ name, file: parseResultText(text, name) });
 }
 
 /** All of them, kept up to date. */

@@ -1,6 +1,6 @@
 /** The outcome of the conformance cases on one backend: counts, largest errors, and the first failing case in full. */
 import { formatCount } from "../../src/format.js";
-import { verificationTable } from "../../src/report.js";
+import { verificationTable } from "../../src/result-tables.js";
 import type { CaseGroupRecord } from "../../src/schema.js";
 import { TableView } from "../parts/table-view.js";
 

@@ -2,10 +2,10 @@
 
 import sampleUrl from "../../data/tiny-code-lm.npy?url";
 import { makeInput, type NamedLogits } from "../../src/input.js";
-import { effortOf, measureScenario, variantsOf } from "../../src/measure.js";
+import { effortOf, type MeasuredDevice, measureScenario, variantsOf } from "../../src/measure.js";
 import { newResultFile } from "../../src/new-result.js";
 import { parseNpy } from "../../src/npy.js";
-import { scenarioTitle } from "../../src/report.js";
+import { scenarioTitle } from "../../src/result-tables.js";
 import { planScenarios } from "../../src/shapes.js";
 import { verifyConfiguration } from "../../src/verify-configuration.js";
 import { openDevice, planForAll } from "../../src/work.js";
@@ -53,11 +53,13 @@ async function measure({ backends, shapes, k, dtypes, data, seed, quick }: Measu
     for (const { meter } of devices) total += variantsOf(meter, scenario).length;
   }
   let done = 0;
+  const lost = new Set<MeasuredDevice>();
   for (const { scenario, devices } of work) {
     tell({ type: "progress", done, total, step: `${scenarioTitle(scenario)}: making the logits and their answer` });
     const scenarioInput = makeInput(scenario, input, seed);
     for (const device of devices) {
-      const { measurements, skipped } = await measureScenario(
+      if (lost.has(device)) continue;
+      const { measurements, skipped, isLost } = await measureScenario(
         device,
         scenarioInput,
         effortOf(device, quick),
@@ -69,6 +71,7 @@ async function measure({ backends, shapes, k, dtypes, data, seed, quick }: Measu
             step: `${scenarioTitle(scenario)}: ${device.backend}, ${variant}`,
           }),
       );
+      if (isLost) lost.add(device);
       result.measurements.push(...measurements);
       result.skipped.push(...skipped);
       tell({ type: "result", result });

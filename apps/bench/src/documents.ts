@@ -1,10 +1,10 @@
-/** Draws the marked tables of README.md and ANALYSIS.md anew, from the files in `apps/bench/results`. */
+/** The marked tables of README.md and ANALYSIS.md, drawn from the files in `apps/bench/results`. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { expTable, hostileTable, hostTable, sourceLine, summaryTable } from "./document-tables.js";
 import { drawMarkedTables } from "./marked-tables.js";
 import { parseNpy } from "./npy.js";
-import { scalingTable, scenarioTable } from "./report.js";
+import { scalingTable, scenarioTable } from "./result-tables.js";
 import { type MeasurementRecord, parseResultFile, type ResultFile } from "./schema.js";
 import { shortListTable, syntheticRows } from "./short-lists.js";
 import { drawMarkdown, type Table } from "./table.js";
@@ -42,17 +42,23 @@ const definitions: Readonly<Record<string, () => Promise<string>>> = {
   hostile: async () => fromFiles(H200_HOSTILE, () => true, hostileTable),
 };
 
-try {
+/**
+ * Draws the marked tables of the documents anew, where there is a checkout.
+ *
+ * @returns a line on each document.
+ * @throws {Error} for a table of a name that is not known, or whose result file is missing or wrong.
+ */
+export async function refreshDocuments(): Promise<string[]> {
+  const lines: string[] = [];
   for (const name of ["README.md", "ANALYSIS.md"]) {
     const path = new URL(name, root);
+    if (!existsSync(path)) continue;
     const before = readFileSync(path, "utf8");
     const after = await drawDocument(before);
     if (after !== before) writeFileSync(path, after);
-    process.stdout.write(`${name}: ${after === before ? "unchanged" : "drawn"}\n`);
+    lines.push(`${name}: ${after === before ? "unchanged" : "drawn"}`);
   }
-} catch (error) {
-  process.stderr.write(`${(error as Error).message}\n`);
-  process.exitCode = 1;
+  return lines;
 }
 
 async function drawDocument(text: string): Promise<string> {
