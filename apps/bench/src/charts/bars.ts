@@ -29,20 +29,26 @@ export interface BarAxis {
 }
 
 const ROW = 20;
+const TOP = 40;
+const BOTTOM = 22;
+/** Width of a letter of the names, about. */
+const LETTER = FONT * 0.62;
+/** Room for the figures behind the longest bar. */
+const FIGURES = 135;
 
 /** Bars in groups; the title of a group stands above its bars, so that a narrow screen has room for both. */
 export function barsOf(groups: readonly BarGroup[], axis: BarAxis): Chart["draw"] {
   return ({ document, width, hover }) => {
+    const isNarrow = width < 480;
     const lines: { key: string; title?: string; bar?: Bar }[] = groups.flatMap(({ title, bars }, g) => [
-      { key: `${g}`, title },
+      ...(isNarrow ? title.split(" · ") : [title]).map((title, t) => ({ key: `${g} title ${t}`, title })),
       ...bars.map((bar, b) => ({ key: `${g} ${b}`, bar })),
     ]);
     const bars = lines.filter(({ bar }) => bar !== undefined).map(({ key, bar }) => ({ key, ...bar! }));
     const most = Math.max(axis.reference.value, ...bars.map(({ value }) => value));
     const names = Math.max(...bars.map(({ name }) => name.length));
-    const marginLeft = Math.min(0.36 * width, 16 + names * FONT * 0.56);
-    const nameWidth = Math.floor((marginLeft - 10) / (FONT * 0.56));
-    const top = 40;
+    const marginLeft = Math.min(0.36 * width, 16 + names * LETTER);
+    const nameWidth = Math.floor((marginLeft - 10) / LETTER);
     const ticks =
       axis.type === "log"
         ? [1, 10, 100, 1000, 10_000].filter((ratio) => ratio <= Math.max(10, most))
@@ -51,11 +57,11 @@ export function barsOf(groups: readonly BarGroup[], axis: BarAxis): Chart["draw"
       Plot.plot({
         document,
         width,
-        height: top + lines.length * ROW + 14,
-        marginTop: top,
-        marginBottom: 14,
+        height: TOP + lines.length * ROW + BOTTOM,
+        marginTop: TOP,
+        marginBottom: BOTTOM,
         marginLeft,
-        marginRight: Math.min(150, 0.34 * width),
+        marginRight: isNarrow ? FIGURES - 25 : FIGURES,
         style: STYLE,
         x: {
           type: axis.type,
@@ -80,7 +86,7 @@ export function barsOf(groups: readonly BarGroup[], axis: BarAxis): Chart["draw"
           Plot.text([axis.reference.value], {
             x: (x: number) => x,
             frameAnchor: "bottom",
-            dy: 11,
+            dy: 14,
             text: () => axis.reference.name,
             textAnchor: axis.type === "log" ? "start" : "middle",
           }),

@@ -5,7 +5,8 @@ import { formatRatio, formatTime } from "../format.js";
 import { type Curve, curvesOver, type GrowthVariant } from "../growth.js";
 import { scenarioTitle } from "../result-tables.js";
 import { figures, words } from "../table.js";
-import { type Chart, COLORS, compact, FONT, STYLE, SYMBOLS, svgOf, tipOf } from "./chart.js";
+import { type Chart, COLORS, compact, STYLE, SYMBOLS, svgOf, tipOf } from "./chart.js";
+import { legendMarks } from "./legend.js";
 
 const axisNames = { vocab: "vocabulary", rows: "rows", k: "K" } as const;
 const dashes: Readonly<Record<GrowthVariant, { dash: string; key: string }>> = {
@@ -80,8 +81,9 @@ function drawCurves(
   const of = (variant: GrowthVariant) => points.filter((point) => point.variant === variant);
   const xs = [...new Set(points.map(({ x }) => x))].sort((a, b) => a - b);
   const times = points.map(({ y }) => y);
-  const decades: number[] = [];
-  for (let t = 10 ** Math.floor(Math.log10(Math.min(...times))); t <= Math.max(...times) * 10; t *= 10) decades.push(t);
+  const [least, most] = [Math.min(...times) / 1.5, Math.max(...times) * 1.5];
+  const decades = Array.from({ length: 14 }, (_, i) => 10 ** (i - 3)).filter((time) => time >= least && time <= most);
+  const isNarrow = width < 480;
   const legend = legendMarks(
     devices,
     Object.values(dashes).map(({ key }) => key),
@@ -91,40 +93,30 @@ function drawCurves(
     Plot.plot({
       document,
       width,
-      height: 300 + legend.height,
-      marginTop: legend.height + 18,
+      height: 290 + legend.height,
+      marginTop: legend.height,
       marginLeft: 56,
       marginRight: 18,
-      marginBottom: 42,
+      marginBottom: 46,
       style: STYLE,
-      x: {
-        type: "log",
-        label,
-        labelAnchor: "center",
-        labelArrow: "none",
-        ticks: width < 480 ? xs.filter((_, i) => i % 2 === 0) : xs,
-        tickFormat: compact,
-      },
-      y: {
-        type: "log",
-        label: null,
-        ticks: decades,
-        tickFormat: formatTime,
-        domain: [Math.min(...times) / 1.5, Math.max(...times) * 1.5],
-      },
+      x: { type: "log", axis: null },
+      y: { type: "log", axis: null, domain: [least, most] },
       color: { domain: devices, range: COLORS },
       symbol: { domain: devices, range: SYMBOLS },
       marks: [
         Plot.gridY(decades, { stroke: "currentColor", strokeOpacity: 0.1 }),
-        Plot.axisY({
-          ticks: decades.filter((t) => t >= Math.min(...times) / 1.5 && t <= Math.max(...times) * 1.5),
-          tickFormat: formatTime,
-          label: null,
+        // Labels of its own: on a log axis Plot leaves out those that are no powers of its base.
+        Plot.axisY(decades, { text: formatTime, label: null }),
+        Plot.axisX(isNarrow ? xs.filter((_, i) => i % 2 === 0) : xs, {
+          text: compact,
+          label,
+          labelAnchor: "center",
+          labelArrow: "none",
         }),
         Plot.text(["time a call"], {
           frameAnchor: "top-left",
           dx: -52,
-          dy: -16,
+          dy: -18,
           textAnchor: "start",
           fill: "currentColor",
         }),
@@ -145,56 +137,4 @@ function drawCurves(
       ],
     }),
   );
-}
-
-/** The key of a chart of curves, inside it, so that a saved file has it too: devices by shape and colour, variants by dash. */
-function legendMarks(
-  devices: readonly string[],
-  keys: readonly string[],
-  width: number,
-): { marks: Plot.Markish[]; height: number } {
-  const marks: Plot.Markish[] = [];
-  const line = 18;
-  const items = [
-    ...keys.map((text) => ({ text, device: undefined })),
-    ...devices.map((text) => ({ text, device: text })),
-  ];
-  let x = 0;
-  let y = 0;
-  const placed = items.map(({ text, device }, i) => {
-    const size = text.length * FONT * 0.6 + (device === undefined ? 0 : 14) + 16;
-    if (x > 0 && (x + size > width - 20 || i === keys.length)) {
-      x = 0;
-      y += line;
-    }
-    const at = { text, device, x, y };
-    x += size;
-    return at;
-  });
-  const height = y + line;
-  for (const { text, device, x, y } of placed) {
-    const dx = x - 52;
-    const dy = y - height - 10;
-    if (device !== undefined)
-      marks.push(
-        Plot.dot([device], {
-          frameAnchor: "top-left",
-          dx: dx + 4,
-          dy: dy + 5,
-          symbol: (d: string) => d,
-          fill: (d: string) => d,
-          r: 4.5,
-        }),
-      );
-    marks.push(
-      Plot.text([text], {
-        frameAnchor: "top-left",
-        textAnchor: "start",
-        dx: dx + (device === undefined ? 0 : 14),
-        dy,
-        fill: "currentColor",
-      }),
-    );
-  }
-  return { marks, height };
 }
