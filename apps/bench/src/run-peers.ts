@@ -1,13 +1,15 @@
 /** The command `run --peers`: this project's CPU backends beside other ways to the same result, in one process. */
 import { writeFile } from "node:fs/promises";
 import type { Options } from "./args.js";
-import { newResultFile, version } from "./environment.js";
-import { makeInput, readLogits } from "./input.js";
+import { describeHost } from "./environment.js";
+import { makeInput } from "./input.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
+import { readLogits } from "./logits-file.js";
+import { newResultFile, version } from "./new-result.js";
 import { measurePeers, openPeers } from "./peers/measure.js";
 import { peers } from "./peers/node.js";
 import { Progress } from "./progress.js";
-import { describeMachine, drawPeers, scenarioTitle } from "./report.js";
+import { describeMachine, drawPeers, scenarioTitle } from "./result-tables.js";
 import { formatResultFile } from "./schema.js";
 import { planScenarios } from "./shapes.js";
 
@@ -31,7 +33,7 @@ export async function runPeers(options: Options, argv: readonly string[]): Promi
   const scenarios = planScenarios(plan, "cpu");
   const progress = new Progress();
   exitOnInterrupt(progress, options.json === undefined ? "" : `${options.json} was not written.`);
-  const result = newResultFile(argv, options.seed, [], []);
+  const result = newResultFile(describeHost(), argv, options.seed, [], []);
   print(`fused-topk ${version}\n\n${describeMachine(result)}\n`);
   const { found, absent } = await openPeers(peers);
   for (const { peer, reason, fix } of absent) print(`${peer} is absent: ${reason}${fix ? `\n  ${fix}` : ""}`);

@@ -1,8 +1,9 @@
 /** The devices of this browser, and the browser itself as the host of a run. */
 import { type BackendName, FusedTopKError } from "@fused-topk/core";
-import { findCpu, findWasm } from "../src/cpu-devices.js";
+import { findCpu } from "../src/cpu-device.js";
 import { type Devices, type Finders, findDevicesWith } from "../src/device.js";
 import type { HostRecord } from "../src/schema.js";
+import { findWasm } from "../src/wasm-device.js";
 import { webgpuDevice } from "../src/webgpu-device.js";
 
 /** What a browser can have. CUDA is beyond it. */
