@@ -148,8 +148,8 @@ export function drawMeasurements(measurements: readonly MeasurementRecord[]): st
 }
 
 /** The peers on one scenario, and what the first takes of each one's time. */
-export function drawPeers(records: readonly PeerRecord[]): string {
-  return drawText({
+export function peersTable(records: readonly PeerRecord[]): Table {
+  return {
     columns: [
       words("peer"),
       words("version"),
@@ -166,7 +166,7 @@ export function drawPeers(records: readonly PeerRecord[]): string {
       formatRatio(m.firstRatio),
       indicesCell(m),
     ]),
-  });
+  };
 }
 
 /** One line on every comparison with the reference, and one for each that failed. */

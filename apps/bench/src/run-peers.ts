@@ -6,17 +6,16 @@ import { makeInput } from "./input.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
 import { readLogits } from "./logits-file.js";
 import { newResultFile, version } from "./new-result.js";
-import { measurePeers, openPeers } from "./peers/measure.js";
+import { measurePeers, openPeers, peerEffort } from "./peers/measure.js";
 import { peers } from "./peers/node.js";
 import { Progress } from "./progress.js";
-import { describeMachine, drawPeers, scenarioTitle } from "./result-tables.js";
+import { describeMachine, peersTable, scenarioTitle } from "./result-tables.js";
 import { formatResultFile } from "./schema.js";
 import { planScenarios } from "./shapes.js";
+import { drawText } from "./table.js";
 
 /** What is compared where no shape is named. */
 const defaultShapes = ["1x50257:50", "1x128256:50", "8x128256:50", "64x50257:256", "1x151936:1024"];
-const thorough = { turns: 20, turn: 20 };
-const quick = { turns: 5, turn: 5 };
 
 /** @returns the exit status: 1 when a result was wrong. */
 export async function runPeers(options: Options, argv: readonly string[]): Promise<number> {
@@ -46,10 +45,10 @@ export async function runPeers(options: Options, argv: readonly string[]): Promi
       await breathe();
     };
     const input = makeInput(scenario, file, options.seed);
-    const records = await measurePeers(found, input, options.quick ? quick : thorough, onPeer);
+    const records = await measurePeers(found, input, peerEffort(options.quick), onPeer);
     measured.push(...records);
     progress.clear();
-    print(`\n${scenarioTitle(scenario)}\n${drawPeers(records)}`);
+    print(`\n${scenarioTitle(scenario)}\n${drawText(peersTable(records))}`);
   }
   Object.assign(result, { peers: measured, absentPeers: absent });
   const wrong = measured.filter(({ check }) => !check.passed);

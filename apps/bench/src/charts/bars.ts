@@ -21,11 +21,12 @@ export interface BarGroup {
 export interface BarAxis {
   label: string;
   type: "linear" | "log";
+  /** A tick in words. */
+  format(value: number): string;
   /** A line to hold the bars against, and what it is. */
-  reference: { value: number; name: string };
+  reference?: { value: number; name: string };
   /** Where bars begin. */
   origin: number;
-  percent?: boolean;
 }
 
 const ROW = 20;
@@ -45,14 +46,15 @@ export function barsOf(groups: readonly BarGroup[], axis: BarAxis): Chart["draw"
       ...bars.map((bar, b) => ({ key: `${g} ${b}`, bar })),
     ]);
     const bars = lines.filter(({ bar }) => bar !== undefined).map(({ key, bar }) => ({ key, ...bar! }));
-    const most = Math.max(axis.reference.value, ...bars.map(({ value }) => value));
+    const reference = axis.reference === undefined ? [] : [axis.reference];
+    const least = axis.type === "log" ? 10 * axis.origin : 1;
+    const most = Math.max(least, ...reference.map(({ value }) => value), ...bars.map(({ value }) => value));
     const names = Math.max(...bars.map(({ name }) => name.length));
     const marginLeft = Math.min(0.36 * width, 16 + names * LETTER);
     const nameWidth = Math.floor((marginLeft - 10) / LETTER);
-    const ticks =
-      axis.type === "log"
-        ? [1, 10, 100, 1000, 10_000].filter((ratio) => ratio <= Math.max(10, most))
-        : Math.max(2, Math.floor(width / 160));
+    const decades = Array.from({ length: 12 }, (_, i) => axis.origin * 10 ** i).filter((value) => value <= most);
+    const few = isNarrow ? decades.filter((_, i) => i % Math.ceil(decades.length / 4) === 0) : decades;
+    const ticks = axis.type === "log" ? few : Math.max(2, Math.floor(width / 160));
     return svgOf(
       Plot.plot({
         document,
@@ -65,29 +67,28 @@ export function barsOf(groups: readonly BarGroup[], axis: BarAxis): Chart["draw"
         style: STYLE,
         x: {
           type: axis.type,
-          domain: [axis.origin, axis.type === "log" ? Math.max(10, most) : Math.max(1, most)],
+          domain: [axis.origin, most],
           axis: "top",
           label: axis.label,
           labelAnchor: "left",
-          ...(axis.percent
-            ? { ticks, tickFormat: (share: number) => `${Math.round(100 * share)} %` }
-            : { ticks, tickFormat: (x: number) => `${x}` }),
+          ticks,
+          tickFormat: axis.format,
         },
         y: { domain: lines.map(({ key }) => key), axis: null, padding: 0.22 },
         marks: [
           Plot.gridX({ stroke: "currentColor", strokeOpacity: 0.1, ticks }),
-          Plot.ruleX([axis.reference.value], { stroke: "currentColor", strokeDasharray: "3,3", strokeOpacity: 0.7 }),
+          Plot.ruleX(reference, { x: "value", stroke: "currentColor", strokeDasharray: "3,3", strokeOpacity: 0.7 }),
           Plot.barX(bars, {
             y: "key",
             x1: axis.origin,
             x2: (d: Bar) => Math.max(d.value, axis.origin),
             fill: (d: Bar) => (d.isOurs ? EMPHASIS : QUIET),
           }),
-          Plot.text([axis.reference.value], {
-            x: (x: number) => x,
+          Plot.text(reference, {
+            x: "value",
             frameAnchor: "bottom",
             dy: 14,
-            text: () => axis.reference.name,
+            text: "name",
             textAnchor: axis.type === "log" ? "start" : "middle",
           }),
           Plot.text(

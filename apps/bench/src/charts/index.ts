@@ -6,7 +6,7 @@
 import type { NamedResult } from "../device-labels.js";
 import type { Chart } from "./chart.js";
 import { growthChart } from "./curves.js";
-import { bandwidthChart, memoryChart, placed, timesFloorChart } from "./scenarios.js";
+import { bandwidthChart, memoryChart, peersChart, placed, timesFloorChart } from "./scenarios.js";
 
 export type { Chart } from "./chart.js";
 
@@ -17,6 +17,7 @@ export function chartsOf(results: readonly NamedResult[]): Chart[] {
     timesFloorChart(measured),
     bandwidthChart(measured),
     memoryChart(measured),
+    peersChart(results),
     growthChart("vocab", results),
     growthChart("rows", results),
     growthChart("k", results),

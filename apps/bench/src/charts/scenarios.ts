@@ -67,7 +67,13 @@ export function timesFloorChart(measured: readonly Placed[]): Chart {
           bar(m, m.variant, m.floorRatio!, `${formatRatio(m.floorRatio!)} x · ${formatTime(m.median)}`),
         ),
       })),
-      { label: "times the read floor, log scale", type: "log", origin: 1, reference: { value: 1, name: "read floor" } },
+      {
+        label: "times the read floor, log scale",
+        type: "log",
+        origin: 1,
+        reference: { value: 1, name: "read floor" },
+        format: String,
+      },
     ),
   };
 }
@@ -100,7 +106,7 @@ export function bandwidthChart(measured: readonly Placed[]): Chart {
       {
         label: "share of the ceiling",
         type: "linear",
-        percent: true,
+        format: wholePercent,
         origin: 0,
         reference: { value: 1, name: "ceiling" },
       },
@@ -146,10 +152,56 @@ export function memoryChart(measured: readonly Placed[]): Chart {
       {
         label: "share of the logits",
         type: "linear",
-        percent: true,
+        format: wholePercent,
         origin: 0,
         reference: { value: 1, name: "as large as the logits" },
       },
+    ),
+  };
+}
+
+/** What other libraries take for the same logits, beside this project. */
+export function peersChart(results: readonly NamedResult[]): Chart {
+  const records = results.flatMap(({ name, file }) => (file.peers ?? []).map((m) => ({ ...m, file: name })));
+  const groups = [...groupBy(records, (m) => `${scenarioTitle(m)} · ${m.file}`)];
+  const origin = 10 ** Math.floor(Math.log10(Math.min(...records.map(({ median }) => median))));
+  return {
+    name: "peers",
+    title: "Time of a call beside other libraries",
+    note: "Float32 logits in an array of the program, softmax and the K best as an array of it: what a program waits for.",
+    table: {
+      columns: [
+        words("scenario"),
+        words("peer"),
+        words("version"),
+        figures("time a call"),
+        figures("times the fastest"),
+        words("file"),
+      ],
+      rows: groups.flatMap(([, ofGroup]) => {
+        const fastest = Math.min(...ofGroup.map(({ median }) => median));
+        return ofGroup.map((m) => [
+          scenarioTitle(m),
+          m.peer,
+          m.version,
+          formatTime(m.median),
+          formatRatio(m.median / fastest),
+          m.file,
+        ]);
+      }),
+    },
+    draw: barsOf(
+      groups.map(([title, ofGroup]) => ({
+        title,
+        bars: ofGroup.map((m) => ({
+          name: m.peer,
+          value: m.median,
+          text: formatTime(m.median),
+          isOurs: m.peer.startsWith("fused-topk"),
+          hover: `${m.peer}, ${m.version}\n${scenarioTitle(m)}\n${formatTime(m.median)} (${formatTime(m.p10)} to ${formatTime(m.p90)})`,
+        })),
+      })),
+      { label: "time a call, log scale", type: "log", origin, format: formatTime },
     ),
   };
 }
@@ -166,4 +218,8 @@ function grouped(measured: readonly Placed[], keep: (m: Placed) => boolean): Pla
 function bar(m: Placed, name: string, value: number, text: string): Bar {
   const hover = `${m.device}, ${m.variant}\n${scenarioTitle(m)}\n${formatTime(m.median)} (${formatTime(m.p10)} to ${formatTime(m.p90)})\n${text}`;
   return { name, value, text, isOurs: m.variant === "fused", hover };
+}
+
+function wholePercent(share: number): string {
+  return `${Math.round(100 * share)} %`;
 }

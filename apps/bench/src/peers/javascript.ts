@@ -1,31 +1,31 @@
 /** JavaScript as programs have it today, and this project's backends, as peers. No Node here. */
 import type { Backend, BackendName } from "@fused-topk/core";
 import { threePass, unfused } from "../cpu-meter.js";
-import type { Peer } from "./peer.js";
+import type { Peer, PeerProblem } from "./peer.js";
 
 /** Max, sum, then a heap of the K best. */
-export const carefulJavaScript: Peer = {
-  name: "JavaScript, careful",
+export const carefulJavaScript = {
+  name: "JavaScript, careful" as const,
   open: async () => ({
     version: "max, sum, a heap",
-    prepare: async (problem) => ({
-      run: async (logits) => threePass(logits, { ...problem, dtype: "f32" }),
+    prepare: async (problem: PeerProblem) => ({
+      run: async (logits: Float32Array) => threePass(logits, { ...problem, dtype: "f32" }),
       close: async () => {},
     }),
   }),
-};
+} satisfies Peer;
 
 /** The row mapped to probabilities, then every index sorted by them. */
-export const naiveJavaScript: Peer = {
-  name: "JavaScript, naive",
+export const naiveJavaScript = {
+  name: "JavaScript, naive" as const,
   open: async () => ({
     version: "map, then sort",
-    prepare: async (problem) => ({
-      run: async (logits) => unfused(logits, { ...problem, dtype: "f32" }),
+    prepare: async (problem: PeerProblem) => ({
+      run: async (logits: Float32Array) => unfused(logits, { ...problem, dtype: "f32" }),
       close: async () => {},
     }),
   }),
-};
+} satisfies Peer;
 
 /** One of this project's backends, called as users call it. */
 export function fusedTopK(name: string, backend: BackendName, create: () => Promise<Backend>): Peer {

@@ -1,5 +1,5 @@
 /** Times peers side by side: the same logits, the same process, by turns. No Node here. */
-
+import { timeCall } from "@fused-topk/core/measure";
 import { checkResult } from "../check.js";
 import { repeatRows } from "../data.js";
 import type { ScenarioInput } from "../measure.js";
@@ -18,6 +18,10 @@ export interface PeerEffort {
   turns: number;
   /** Milliseconds of a turn, beside an untimed call that brings its code and its threads back. */
   turn: number;
+}
+
+export function peerEffort(isQuick: boolean): PeerEffort {
+  return isQuick ? { turns: 5, turn: 5 } : { turns: 20, turn: 20 };
 }
 
 /** Turns before it begins; a peer of which one call takes longer is slow, and gets one turn in so many. */
@@ -87,9 +91,7 @@ async function timeTurn(call: PeerCall, logits: Float32Array, milliseconds: numb
   const times: number[] = [];
   const end = performance.now() + milliseconds;
   do {
-    const begin = performance.now();
-    await call.run(logits);
-    times.push((performance.now() - begin) * 1000);
+    times.push((await timeCall(() => call.run(logits))).microseconds);
   } while (performance.now() < end);
   return quantile(times, 0.5);
 }

@@ -6,7 +6,7 @@ import packageJson from "../../package.json" with { type: "json" };
 import { carefulJavaScript, fusedTopK, naiveJavaScript } from "./javascript.js";
 import { type OnnxRuntime, openOnnxRuntime } from "./onnxruntime.js";
 import type { Peer } from "./peer.js";
-import { openTensorFlow, type TensorFlow } from "./tfjs-wasm.js";
+import { openTensorFlow, type TensorFlow } from "./tfjs.js";
 
 const require = createRequire(import.meta.url);
 const packages = Object.entries(packageJson.peerDependencies).map(([name, version]) => `${name}@${version}`);
@@ -41,7 +41,7 @@ export const peers: readonly Peer[] = [
     open: async () => {
       const tf = (await load("@tensorflow/tfjs-core")) as TensorFlow;
       await load("@tensorflow/tfjs-backend-wasm");
-      return openTensorFlow(tf);
+      return openTensorFlow(tf, "wasm");
     },
   },
   carefulJavaScript,

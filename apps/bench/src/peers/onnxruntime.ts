@@ -18,7 +18,10 @@ interface Tensor {
   data: Float32Array | BigInt64Array;
 }
 
-/** @param provider the execution provider: "cpu" in Node, "wasm" on the web. */
+/** The level at which a session speaks. */
+const ERRORS = 3;
+
+/** @param provider the execution provider: "cpu" in Node, "wasm" or "webgpu" on the web. */
 export function openOnnxRuntime(
   { InferenceSession, Tensor }: OnnxRuntime,
   provider: string,
@@ -27,7 +30,10 @@ export function openOnnxRuntime(
   return {
     version,
     prepare: async (problem) => {
-      const session = await InferenceSession.create(softmaxTopKModel(problem), { executionProviders: [provider] });
+      const session = await InferenceSession.create(softmaxTopKModel(problem), {
+        executionProviders: [provider],
+        logSeverityLevel: ERRORS,
+      });
       return {
         run: async (logits) => {
           const shape = [problem.rows, problem.vocab];

@@ -10,6 +10,7 @@ import { JobView } from "../parts/job-view.js";
 import { addResult } from "../parts/results.js";
 import { saveText } from "../parts/save.js";
 import { useSet } from "../parts/use-set.js";
+import { peerNames } from "../peers/names.js";
 import { useJob } from "../worker/job.js";
 import { MeasuredView } from "./measured-view.js";
 
@@ -37,6 +38,7 @@ export function Measure() {
     kindsOfData.some(([kind]) => kind === value),
   );
   const [effort, setEffort] = useSetting("measure", "effort", "quick", (value) => value === "thorough");
+  const [peers, togglePeer] = useSet("measure", "peers");
   const [result, setResult] = useState<ResultFile>();
   const { state, start, cancel } = useJob((event) => {
     if (event.type !== "result") return;
@@ -58,6 +60,7 @@ export function Measure() {
       data: data as DataKind | "sample",
       seed: 1,
       quick: effort === "quick",
+      peers: peerNames.filter((name) => peers.has(name)),
     });
   };
 
@@ -133,6 +136,23 @@ export function Measure() {
             </select>
           </label>
         </div>
+        <details class="peers" open={peers.size > 0}>
+          <summary>Beside other libraries</summary>
+          <fieldset>
+            <legend>Peers</legend>
+            <p class="faint">Each is loaded when it is asked for. They take float32 logits from an array.</p>
+            {peerNames.map((name) => (
+              <label key={name}>
+                <input
+                  type="checkbox"
+                  checked={peers.has(name)}
+                  onChange={(event) => togglePeer(name, event.currentTarget.checked)}
+                />
+                <span>{name}</span>
+              </label>
+            ))}
+          </fieldset>
+        </details>
         <p id="shapes-problem" class="hint" aria-live="polite">
           {wrong === undefined ? "" : `✕ ${wrong}`}
         </p>

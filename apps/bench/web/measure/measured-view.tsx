@@ -8,7 +8,7 @@ import { Problem } from "../parts/problem.js";
 import { TableView } from "../parts/table-view.js";
 
 /** Those that need no second device to mean something. */
-const shown = ["time", "growth-vocab", "growth-rows", "growth-k"];
+const shown = ["time", "peers", "growth-vocab", "growth-rows", "growth-k"];
 
 export function MeasuredView({ result }: { result: ResultFile }) {
   const charts = useMemo(
@@ -16,6 +16,7 @@ export function MeasuredView({ result }: { result: ResultFile }) {
     [result],
   );
   const beyond = drawSkipped(result.skipped.filter(({ fault }) => !fault));
+  const wrongPeers = (result.peers ?? []).filter(({ check }) => !check.passed);
   const isSoftware = result.measurements.some(({ deviceKind }) => deviceKind === "software");
   return (
     <>
@@ -24,6 +25,12 @@ export function MeasuredView({ result }: { result: ResultFile }) {
         {isSoftware && <p>The WebGPU adapter is software: it runs on the CPU, so its times say nothing about a GPU.</p>}
         {drawSkipped(result.skipped.filter(({ fault }) => fault)).map((line) => (
           <Problem key={line} message={line} />
+        ))}
+        {wrongPeers.map((m) => (
+          <Problem key={`${m.peer} ${scenarioTitle(m)}`} message={`WRONG: ${m.peer} on ${scenarioTitle(m)}.`} />
+        ))}
+        {result.absentPeers?.map(({ peer, reason }) => (
+          <Problem key={peer} message={`${peer} does not run here: ${reason}`} />
         ))}
         {beyond.length > 0 && (
           <ul class="skipped">

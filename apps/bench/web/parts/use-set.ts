@@ -1,14 +1,14 @@
-/** A setting that is a set of names, separated by commas in the link. */
+/** A setting that is a set of names, separated by semicolons in the link. */
 import { type Tab, useSetting } from "../link.js";
 
 export function useSet(tab: Tab, name: string): [ReadonlySet<string>, (item: string, isIn: boolean) => void] {
   const [value, setValue] = useSetting(tab, name, "");
-  const set = new Set(value === "" ? [] : value.split(","));
+  const set = new Set(value === "" ? [] : value.split(";"));
   const toggle = (item: string, isIn: boolean) => {
     const next = new Set(set);
     if (isIn) next.add(item);
     else next.delete(item);
-    setValue([...next].join(","));
+    setValue([...next].join(";"));
   };
   return [set, toggle];
 }

@@ -1,15 +1,19 @@
 /** The worker that measures and verifies, so that nothing freezes the page. It does one job and is then thrown away. */
 
+import type { BackendName } from "@fused-topk/core";
 import sampleUrl from "../../data/tiny-code-lm.npy?url";
 import { makeInput, type NamedLogits } from "../../src/input.js";
 import { effortOf, type MeasuredDevice, measureScenario, variantsOf } from "../../src/measure.js";
 import { newResultFile } from "../../src/new-result.js";
 import { parseNpy } from "../../src/npy.js";
+import { measurePeers, openPeers, peerEffort } from "../../src/peers/measure.js";
+import type { Peer } from "../../src/peers/peer.js";
 import { scenarioTitle } from "../../src/result-tables.js";
 import { planScenarios } from "../../src/shapes.js";
 import { verifyConfiguration } from "../../src/verify-configuration.js";
 import { openDevice, planForAll } from "../../src/work.js";
 import { browserBackends, describeHost, findDevices } from "../devices.js";
+import { browserPeers, ownPeers } from "../peers/browser.js";
 import type { Job, JobEvent, MeasureJob, VerifyJob } from "./protocol.js";
 
 function tell(event: JobEvent): void {
@@ -38,7 +42,16 @@ async function work(job: Job): Promise<void> {
   }
 }
 
-async function measure({ backends, shapes, k, dtypes, data, seed, quick }: MeasureJob): Promise<void> {
+async function measure({
+  backends,
+  shapes,
+  k,
+  dtypes,
+  data,
+  seed,
+  quick,
+  peers: peerNames,
+}: MeasureJob): Promise<void> {
   const input = await readSample();
   const kinds = data === "sample" ? {} : { data: [data] };
   const plan = { shapes, k, dtypes, input, inputOnly: data === "sample", quick, ...kinds };
@@ -52,6 +65,10 @@ async function measure({ backends, shapes, k, dtypes, data, seed, quick }: Measu
   for (const { scenario, devices } of work) {
     for (const { meter } of devices) total += variantsOf(meter, scenario).length;
   }
+  const asked = peersOf(peerNames, backends);
+  // Peers take float32 in memory of the host, whatever type the backends are measured with.
+  const peerScenarios = asked.length === 0 ? [] : planScenarios({ ...plan, dtypes: ["f32"] }, "cpu");
+  total += peerScenarios.length * asked.length * (1 + peerEffort(quick).turns);
   let done = 0;
   const lost = new Set<MeasuredDevice>();
   for (const { scenario, devices } of work) {
@@ -78,6 +95,24 @@ async function measure({ backends, shapes, k, dtypes, data, seed, quick }: Measu
     }
   }
   for (const { backendInstance, meter } of devices) await Promise.all([backendInstance.dispose(), meter.dispose()]);
+  if (asked.length === 0) return;
+  tell({ type: "progress", done, total, step: "Loading the peers" });
+  const { found: peers, absent } = await openPeers(asked);
+  result.absentPeers = absent;
+  result.peers = [];
+  for (const scenario of peers.length === 0 ? [] : peerScenarios) {
+    const scenarioInput = makeInput(scenario, input, seed);
+    const onPeer = (name: string) =>
+      tell({ type: "progress", done: done++, total, step: `${scenarioTitle(scenario)}: ${name}` });
+    result.peers.push(...(await measurePeers(peers, scenarioInput, peerEffort(quick), onPeer)));
+    tell({ type: "result", result });
+  }
+}
+
+/** Those that are asked for, behind this project's own; none of either where none is asked for. */
+function peersOf(names: readonly string[], backends: readonly BackendName[]): Peer[] {
+  const asked = browserPeers.filter(({ name }) => names.includes(name));
+  return asked.length === 0 ? [] : [...backends.flatMap((backend) => ownPeers[backend] ?? []), ...asked];
 }
 
 async function verify({ backends, set }: VerifyJob): Promise<void> {

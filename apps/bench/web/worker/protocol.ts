@@ -21,6 +21,8 @@ export interface MeasureJob {
   data: DataKind | "sample";
   seed: number;
   quick: boolean;
+  /** Names of peers to measure beside the backends. */
+  peers: string[];
 }
 
 export interface VerifyJob {
