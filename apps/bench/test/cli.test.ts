@@ -1,11 +1,12 @@
 /** The built command line, as a process of its own. */
 import { spawn } from "node:child_process";
-import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { afterAll, describe, expect, it } from "vitest";
-import { parseResultFile } from "../src/schema.js";
+import { formatResultFile, parseResultFile } from "../src/schema.js";
+import { measurement, resultFile } from "./fixtures.js";
 
 const cli = fileURLToPath(new URL("../dist/cli.js", import.meta.url));
 const folder = mkdtempSync(join(tmpdir(), "bench-test-"));
@@ -232,5 +233,65 @@ describe("a wrong command line", () => {
 
   it("--help is not one", async () => {
     expect(await bench(["--help"])).toMatchObject({ status: 0, stdout: expect.stringContaining("Usage:") });
+  });
+});
+
+describe("compare", () => {
+  const write = (name: string, median: number) => {
+    const measurements = [measurement({ median, p10: median, p90: median })];
+    const path = join(folder, name);
+    writeFileSync(path, formatResultFile({ ...resultFile(), measurements }));
+    return path;
+  };
+
+  it("ends with 1 when something got slower past the threshold, by its name and by its option", async () => {
+    const [before, after] = [write("before.json", 100), write("after.json", 115)];
+    const slower = await bench(["compare", before, after]);
+    expect(slower.status, slower.stderr).toBe(1);
+    expect(slower.stdout).toMatch(/cuda +fused +100 us +115 us +\+15\.0 % .* SLOWER/);
+    expect((await bench(["--compare", before, after])).status).toBe(1);
+    expect((await bench(["compare", before, after, "--threshold", "20"])).status).toBe(0);
+    expect((await bench(["compare", after, before])).status).toBe(0);
+  });
+
+  it("names the field of a file that is wrong, and the path of one that is not there", async () => {
+    const good = write("good.json", 100);
+    const bad = join(folder, "bad.json");
+    writeFileSync(bad, readFileSync(good, "utf8").replace('"cores": 2', '"cores": "two"'));
+    const wrong = await bench(["compare", good, bad]);
+    expect(wrong).toMatchObject({ status: 2, stdout: "" });
+    expect(wrong.stderr).toBe('Expected a count for bad.json.host.cores but received "two".\n');
+    expect((await bench(["compare", good, "none.json"])).stderr).toContain("Could not read none.json");
+    expect((await bench(["compare", good])).stderr).toContain("Expected two result files for compare but received 1.");
+  });
+});
+
+describe("report", () => {
+  it("writes one document with its charts; run twice it changes nothing", async () => {
+    const out = join(folder, "report");
+    const own = fileURLToPath(new URL("../results/two-cores.json", import.meta.url));
+    const read = () =>
+      Object.fromEntries(readdirSync(out).map((name) => [name, readFileSync(join(out, name), "utf8")]));
+    const first = await bench(["report", own, "--out", out]);
+    expect(first.status, first.stderr).toBe(0);
+    const written = read();
+    expect((await bench(["report", own, "--out", out])).stdout).toContain(
+      "README.md: unchanged\nANALYSIS.md: unchanged",
+    );
+    expect(read()).toEqual(written);
+    for (const [, image] of written["README.md"]!.matchAll(/!\[[^\]]*\]\(([^)]+)\)/g)) {
+      expect(written[image!]).toMatch(/^<svg /);
+    }
+    expect(written["README.md"]).toContain("every index exact");
+  });
+
+  it("of the repository's own results is up to date", async () => {
+    const out = join(folder, "own");
+    expect((await bench(["report", "--out", out])).status).toBe(0);
+    const kept = new URL("../results/report/", import.meta.url);
+    for (const name of readdirSync(out)) {
+      const [drawn, own] = [readFileSync(join(out, name), "utf8"), readFileSync(new URL(name, kept), "utf8")];
+      if (name.endsWith(".svg")) expect(drawn === own, `${name}: draw it anew with npm run bench -- report`).toBe(true);
+    }
   });
 });

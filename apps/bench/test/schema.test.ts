@@ -21,7 +21,8 @@ describe("a result file", () => {
   });
 
   it.each([
-    ["schema", 99, "Expected schema 1 in mine.json but received 99."],
+    ["schema", 99, "Expected schema 1 in mine.json but received 99. A later version of fused-topk wrote it"],
+    ["schema", 0, "Expected schema 1 in mine.json but received 0. Pass what --json wrote."],
     ["schema", undefined, "but received undefined."],
     ["date", 5, "Expected a string for mine.json.date but received 5."],
     ["host.cores", -1, "Expected a count for mine.json.host.cores but received -1."],
