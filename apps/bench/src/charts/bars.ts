@@ -35,7 +35,7 @@ const BOTTOM = 22;
 /** Width of a letter of the names, about. */
 const LETTER = FONT * 0.62;
 /** Room for the figures behind the longest bar. */
-const FIGURES = 135;
+const FIGURES = 128;
 
 /** Bars in groups; the title of a group stands above its bars, so that a narrow screen has room for both. */
 export function barsOf(groups: readonly BarGroup[], axis: BarAxis): Chart["draw"] {
@@ -63,7 +63,7 @@ export function barsOf(groups: readonly BarGroup[], axis: BarAxis): Chart["draw"
         marginTop: TOP,
         marginBottom: BOTTOM,
         marginLeft,
-        marginRight: isNarrow ? FIGURES - 25 : FIGURES,
+        marginRight: FIGURES,
         style: STYLE,
         x: {
           type: axis.type,

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import type { Download, Locator, Page } from "playwright-core";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { formatResultFile, parseResultFile } from "../../src/schema.js";
-import { resultFile } from "../fixtures.js";
+import { measurement, resultFile } from "../fixtures.js";
 import { inspect } from "./inspect.js";
 import { INSECURE, openSite, type Site } from "./site.js";
 
@@ -166,6 +166,10 @@ describe("Compare", () => {
     await page.getByLabel("mine.json 2026-11-22, 6 measurements, 1 conformance runs").waitFor();
     await page.getByText("First failure: the order is exact").waitFor();
     await page.getByText("row 0", { exact: true }).waitFor();
+    const faster = measurement({ median: 5, p10: 5, p90: 5 });
+    await choose("later.json", formatResultFile({ ...resultFile(), measurements: [faster] }));
+    await page.getByLabel("From").selectOption("mine.json");
+    await page.getByRole("row", { name: /64 x 128256.* cuda fused 11 us 5 us -54\.5 % .* faster/ }).waitFor();
     await choose("bad.json", good.replace('"cores": 2', '"cores": "two"'));
     await page.getByRole("alert").getByText('Expected a count for bad.json.host.cores but received "two".').waitFor();
     await choose("no.json", "{");

@@ -7,6 +7,7 @@ import { Problem } from "../parts/problem.js";
 import { addResultText, useResults } from "../parts/results.js";
 import { useSet } from "../parts/use-set.js";
 import { VerificationView } from "../verify/verification-view.js";
+import { Changes } from "./changes.js";
 import { FilterView, useFilter } from "./filter.js";
 
 export function Compare() {
@@ -101,6 +102,7 @@ export function Compare() {
           </p>
         </details>
       ))}
+      <Changes results={filter.kept} />
       {charts.length === 0 && <p class="card">No measurements in what is chosen.</p>}
       {charts.map((chart) => (
         <ChartView key={chart.name} chart={chart} />

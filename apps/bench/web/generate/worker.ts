@@ -48,7 +48,7 @@ async function generate({ engine, prompt, temperature, k, seed, tokens }: Genera
     if (token === END_OF_TEXT) return tell({ type: "done", reason: "end of text" });
     ids.push(token);
     const candidates = Array.from(best.indices, (index, i) => ({
-      text: index === END_OF_TEXT ? "end of text" : textOf(index),
+      text: index === END_OF_TEXT ? "⟨end⟩" : textOf(index),
       probability: best.probs[i]!,
     }));
     const text = decoder.decode(tokenizer.bytesOf(token), { stream: true });
