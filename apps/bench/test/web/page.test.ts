@@ -99,6 +99,8 @@ describe("Measure", () => {
     await press(page, "Cancel");
     await ended(page, /^Cancelled/);
     expect(Date.now() - began).toBeLessThan(1000);
+    // Nothing goes on behind the page. A browser gives a script that is busy a moment before it ends it.
+    await expect.poll(() => page.workers().length, { timeout: 10_000 }).toBe(0);
     await page.getByLabel("Shapes, as rows").fill("1x100:5");
     await press(page, "Measure");
     await ended(page);

@@ -9,7 +9,7 @@ export const VOCAB = 50257;
 /** The model looks back so far. */
 const CONTEXT = 256;
 /** Inputs are padded to a multiple of this, so that few shapes are compiled. A token sees none behind it. */
-const PADDING = 16;
+const PADDING = 8;
 
 export interface Model {
   /** What it runs on, for a person. */
