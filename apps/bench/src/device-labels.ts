@@ -1,6 +1,6 @@
 /** What the devices of several result files are called where they are shown together. No Node here. */
 import type { BackendName } from "@fused-topk/core";
-import type { DeviceRecord, ResultFile } from "./schema.js";
+import type { DeviceRecord, MeasurementRecord, ResultFile } from "./schema.js";
 
 /** A result file and what to call it. */
 export interface NamedResult {
@@ -8,27 +8,41 @@ export interface NamedResult {
   file: ResultFile;
 }
 
-/** For each file its devices by backend: "cuda, NVIDIA H200", with the name of the file where two would be alike. */
+/**
+ * For each file its devices by backend: "cuda, NVIDIA H200", with the name of the file where another file measured the same
+ * on a device of the same name.
+ */
 export function deviceLabels(results: readonly NamedResult[]): Map<ResultFile, Map<BackendName, string>> {
-  const times = new Map<string, number>();
+  const measured = new Map<string, Set<ResultFile>>();
   for (const { file } of results) {
-    for (const label of new Set(file.devices.map(labelOf))) times.set(label, (times.get(label) ?? 0) + 1);
+    for (const m of file.measurements) {
+      const key = keyOf(file, m);
+      measured.set(key, (measured.get(key) ?? new Set()).add(file));
+    }
   }
+  const isShared = (file: ResultFile, backend: BackendName) =>
+    file.measurements.some((m) => m.backend === backend && measured.get(keyOf(file, m))!.size > 1);
   return new Map(
     results.map(({ name, file }) => [
       file,
       new Map(
         file.devices.map((device) => {
-          const label = labelOf(device);
-          return [device.backend, times.get(label)! > 1 ? `${label}, ${name}` : label];
+          const label = deviceName(device);
+          const { backend } = device;
+          return [backend, isShared(file, backend) ? `${label}, ${name.replace(/\.json$/, "")}` : label];
         }),
       ),
     ]),
   );
 }
 
+function keyOf(file: ResultFile, { backend, variant, rows, vocab, k, dtype, data }: MeasurementRecord): string {
+  const device = file.devices.find((device) => device.backend === backend);
+  return [device && deviceName(device), variant, rows, vocab, k, dtype, data].join();
+}
+
 /** The backend, marked where a GPU's name would mislead, and the name of a GPU. */
-function labelOf({ backend, kind, name }: DeviceRecord): string {
+export function deviceName({ backend, kind, name }: DeviceRecord): string {
   if (kind === "software") return `${backend} (software)`;
   return kind === "gpu" ? `${backend}, ${name}` : backend;
 }

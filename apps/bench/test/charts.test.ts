@@ -18,7 +18,7 @@ const chart = (name: string) => charts.find((chart) => chart.name === name)!;
 
 describe("charts", () => {
   it("are those that the files have figures for", () => {
-    expect(charts.map(({ name }) => name)).toEqual(["time", "bandwidth", "memory", "growth-vocab"]);
+    expect(charts.map(({ name }) => name)).toEqual(["time", "bandwidth", "memory", "hostile", "growth-vocab"]);
     expect(chartsOf([{ name: "b.json", file: { ...file, measurements: [] } }])).toEqual([]);
   });
 
@@ -33,6 +33,9 @@ describe("charts", () => {
     ]);
     // The ceiling is the best read floor of the device.
     expect(chart("bandwidth").table.rows[0]!.slice(1)).toEqual(["cuda, A GPU", "2985", "4000", "75 %"]);
+    expect(chart("hostile").table.rows).toEqual([
+      ["64 x 128256, K 50, f32", "cuda, A GPU", "ascending", "22 us", "2.00"],
+    ]);
     expect(chart("memory").table.rows[0]!.slice(2)).toEqual(["fused", "25.9 kB", "0.079 %", "0 B"]);
   });
 
@@ -49,14 +52,14 @@ describe("charts", () => {
 });
 
 describe("devices of several files", () => {
-  it("are told apart by the file where their names are alike", () => {
+  it("are told apart by the file where both measured the same", () => {
     const [a, b] = [resultFile(), resultFile()];
     b.devices[0]!.name = "Another GPU";
     const labels = deviceLabels([
       { name: "a.json", file: a },
       { name: "b.json", file: b },
     ]);
-    expect([...labels.get(a)!.values()]).toEqual(["cuda, A GPU", "webgpu (software), a.json"]);
-    expect([...labels.get(b)!.values()]).toEqual(["cuda, Another GPU", "webgpu (software), b.json"]);
+    expect([...labels.get(a)!.values()]).toEqual(["cuda, A GPU", "webgpu (software), a"]);
+    expect([...labels.get(b)!.values()]).toEqual(["cuda, Another GPU", "webgpu (software), b"]);
   });
 });

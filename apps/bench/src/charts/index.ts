@@ -6,17 +6,19 @@
 import type { NamedResult } from "../device-labels.js";
 import type { Chart } from "./chart.js";
 import { growthChart } from "./curves.js";
-import { bandwidthChart, memoryChart, peersChart, placed, timesFloorChart } from "./scenarios.js";
+import { bandwidthChart, hostileChart, memoryChart, peersChart, placed, timesFloorChart } from "./scenarios.js";
 
 export type { Chart } from "./chart.js";
 
 /** The charts that the files have figures for. */
 export function chartsOf(results: readonly NamedResult[]): Chart[] {
   const measured = placed(results);
+  const plain = measured.filter(({ random }) => random === undefined); // the others have a chart of their own
   return [
-    timesFloorChart(measured),
-    bandwidthChart(measured),
-    memoryChart(measured),
+    timesFloorChart(plain),
+    bandwidthChart(plain),
+    memoryChart(plain),
+    hostileChart(measured),
     peersChart(results),
     growthChart("vocab", results),
     growthChart("rows", results),

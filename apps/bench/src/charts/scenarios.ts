@@ -1,35 +1,67 @@
 /** The charts of scenarios: time, bandwidth and memory, a bar each. No Node here. */
 import { bytesPerElement } from "@fused-topk/core";
-import { deviceLabels, type NamedResult } from "../device-labels.js";
+import { dataKinds } from "../data.js";
+import { deviceLabels, deviceName, type NamedResult } from "../device-labels.js";
 import { formatBytes, formatRatio, formatTime } from "../format.js";
 import { groupBy, scenarioTitle } from "../result-tables.js";
-import type { MeasurementRecord } from "../schema.js";
+import type { MeasurementRecord, ResultFile } from "../schema.js";
 import { figures, words } from "../table.js";
 import { type Bar, barsOf } from "./bars.js";
 import { type Chart, percent } from "./chart.js";
 
 export interface Placed extends MeasurementRecord {
   device: string;
-  /** The best bandwidth that a read floor reached on this device in this file. */
+  /** The best bandwidth that a read floor reached on this device, in any of the files. */
   ceiling: number;
+  /** The same on random logits on that device, where these are hostile and a file has both. */
+  random: MeasurementRecord | undefined;
 }
 
 /** The measurements that are no part of a curve, with their device. */
 export function placed(results: readonly NamedResult[]): Placed[] {
   const labels = deviceLabels(results);
-  return results.flatMap(({ file }) => {
-    const ceilings = new Map<string, number>();
+  const ceilings = new Map<string, number>();
+  const nameOf = (file: ResultFile, backend: string) => {
+    const device = file.devices.find((device) => device.backend === backend);
+    return device === undefined ? backend : deviceName(device);
+  };
+  for (const { file } of results) {
     for (const { backend, variant, gigabytesPerSecond } of file.measurements) {
-      if (variant === "read-floor") ceilings.set(backend, Math.max(ceilings.get(backend) ?? 0, gigabytesPerSecond));
+      const name = nameOf(file, backend);
+      if (variant === "read-floor") ceilings.set(name, Math.max(ceilings.get(name) ?? 0, gigabytesPerSecond));
     }
-    return file.measurements
+  }
+  return results.flatMap(({ file }) =>
+    file.measurements
       .filter(({ group }) => !group.startsWith("scaling-"))
       .map((m) => ({
         ...m,
         device: labels.get(file)!.get(m.backend) ?? m.backend,
-        ceiling: ceilings.get(m.backend) ?? 0,
-      }));
-  });
+        ceiling: ceilings.get(nameOf(file, m.backend)) ?? 0,
+        random: randomTwin([file, ...results.map((other) => other.file)], nameOf, file, m),
+      })),
+  );
+}
+
+/** Of the first file that has it, on a device of the same name. */
+function randomTwin(
+  files: readonly ResultFile[],
+  nameOf: (file: ResultFile, backend: string) => string,
+  own: ResultFile,
+  m: MeasurementRecord,
+): MeasurementRecord | undefined {
+  if (!(dataKinds as readonly string[]).includes(m.data) || m.data === "random") return undefined;
+  const fields = ["variant", "rows", "vocab", "k", "dtype"] as const;
+  for (const file of files) {
+    const twin = file.measurements.find(
+      (o) =>
+        o.data === "random" &&
+        fields.every((field) => o[field] === m[field]) &&
+        nameOf(file, o.backend) === nameOf(own, m.backend),
+    );
+    if (twin !== undefined) return twin;
+  }
+  return undefined;
 }
 
 const compared = ["fused", "three-pass", "unfused"];
@@ -158,6 +190,33 @@ export function memoryChart(measured: readonly Placed[]): Chart {
       },
     ),
   };
+}
+
+/** The fused kernel on hostile logits, over its time on random ones of the same shape on the same device. */
+export function hostileChart(measured: readonly Placed[]): Chart {
+  const fused = measured.filter(({ variant, data, random }) => variant === "fused" && data !== "random" && random);
+  const groups = [...groupBy(fused, (m) => `${shapeTitle(m)} · ${m.device}`)];
+  const ratio = (m: Placed) => m.median / m.random!.median;
+  return {
+    name: "hostile",
+    title: "Time on hostile logits, in times that on random ones",
+    note: "The fused kernel on logits that hurt different designs: sorted, equal, masked, or too close for a probability to tell.",
+    table: {
+      columns: [words("shape"), words("device"), words("logits"), figures("time a call"), figures("x random")],
+      rows: fused.map((m) => [shapeTitle(m), m.device, m.data, formatTime(m.median), formatRatio(ratio(m))]),
+    },
+    draw: barsOf(
+      groups.map(([title, ofGroup]) => ({
+        title,
+        bars: ofGroup.map((m) => bar(m, m.data, ratio(m), `${formatRatio(ratio(m))} x · ${formatTime(m.median)}`)),
+      })),
+      { label: "times random", type: "linear", origin: 0, reference: { value: 1, name: "random" }, format: String },
+    ),
+  };
+}
+
+function shapeTitle({ rows, vocab, k, dtype }: Placed): string {
+  return `${rows} x ${vocab}, K ${k}, ${dtype}`;
 }
 
 /** What other libraries take for the same logits, beside this project. */

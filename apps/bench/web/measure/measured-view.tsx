@@ -8,7 +8,7 @@ import { Problem } from "../parts/problem.js";
 import { TableView } from "../parts/table-view.js";
 
 /** Those that need no second device to mean something. */
-const shown = ["time", "peers", "growth-vocab", "growth-rows", "growth-k"];
+const shown = ["time", "hostile", "peers", "growth-vocab", "growth-rows", "growth-k"];
 
 export function MeasuredView({ result }: { result: ResultFile }) {
   const charts = useMemo(
