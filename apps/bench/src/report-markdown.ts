@@ -2,7 +2,7 @@
 import type { Chart } from "./charts/index.js";
 import type { NamedResult } from "./device-labels.js";
 import { curvesOver } from "./growth.js";
-import { describeMachine, drawChecks, drawSkipped, verificationTotals } from "./result-tables.js";
+import { describeCommand, describeMachine, drawChecks, drawSkipped, verificationTotals } from "./result-tables.js";
 import { drawMarkdown, figures, type Table, words } from "./table.js";
 
 export interface LinkedResult extends NamedResult {
@@ -48,9 +48,8 @@ export function reportMarkdown(results: readonly LinkedResult[], charts: readonl
 }
 
 function sourceOf({ name, link, file }: LinkedResult): string[] {
-  const command = `bench ${file.command.join(" ")}`.trim();
   return [
-    `**[${name}](${link})**, ${file.date.slice(0, 10)}, version ${file.version}, \`${command}\``,
+    `**[${name}](${link})**, ${file.date.slice(0, 10)}, version ${file.version}, \`${describeCommand(file)}\``,
     ["```", describeMachine(file), "```"].join("\n"),
   ];
 }

@@ -40,6 +40,11 @@ export function describeMachine({
   ].join("\n");
 }
 
+/** The options that made a file, without where it was written. */
+export function describeCommand({ command }: Pick<ResultFile, "command">): string {
+  return ["bench", ...command.filter((word, i) => word !== "--json" && command[i - 1] !== "--json")].join(" ");
+}
+
 /** Without what the host does not tell, as a browser does not. */
 export function describeHostLine({ cpu, cores, memoryBytes, os, runtime }: HostRecord): string {
   const memory = memoryBytes === 0 ? [] : [formatBytes(memoryBytes)];

@@ -185,7 +185,7 @@ describe("Compare", () => {
   it("is linked with what was chosen", async () => {
     const { page } = await site.open("#/compare");
     await shown(page)
-      .getByRole("checkbox", { name: /^h200-verify/ })
+      .getByRole("checkbox", { name: /^two-cores/ })
       .uncheck();
     await page.getByLabel("Backend").selectOption("cpu");
     await page.waitForURL(/backend=cpu/);
@@ -193,7 +193,7 @@ describe("Compare", () => {
     const { page: other } = await site.open(link);
     expect(
       await shown(other)
-        .getByRole("checkbox", { name: /^h200-verify/ })
+        .getByRole("checkbox", { name: /^two-cores/ })
         .isChecked(),
     ).toBe(false);
     expect(await other.getByLabel("Backend").inputValue()).toBe("cpu");

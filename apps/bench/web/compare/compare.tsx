@@ -1,7 +1,7 @@
 /** The tab Compare: result files of any machine on the same axes. */
 import { useEffect, useMemo, useRef, useState } from "preact/hooks";
 import { chartsOf } from "../../src/charts/index.js";
-import { describeMachine } from "../../src/result-tables.js";
+import { describeCommand, describeMachine } from "../../src/result-tables.js";
 import { ChartView } from "../parts/chart-view.js";
 import { Problem } from "../parts/problem.js";
 import { addResultText, useResults } from "../parts/results.js";
@@ -98,7 +98,7 @@ export function Compare() {
           <summary>Where {name} comes from</summary>
           <pre class="machine">{describeMachine(file)}</pre>
           <p>
-            Command: <code>{file.command.join(" ") || "(none)"}</code>, version {file.version}, seed {file.seed}.
+            Command: <code>{describeCommand(file)}</code>, version {file.version}, seed {file.seed}.
           </p>
         </details>
       ))}
