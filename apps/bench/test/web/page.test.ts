@@ -187,8 +187,8 @@ describe("Compare", () => {
     await shown(page)
       .getByRole("checkbox", { name: /^two-cores/ })
       .uncheck();
-    await page.getByLabel("Backend").selectOption("cpu");
-    await page.waitForURL(/backend=cpu/);
+    await page.getByLabel("Backend").selectOption("cuda");
+    await page.waitForURL(/backend=cuda/);
     const link = new URL(page.url()).hash;
     const { page: other } = await site.open(link);
     expect(
@@ -196,7 +196,7 @@ describe("Compare", () => {
         .getByRole("checkbox", { name: /^two-cores/ })
         .isChecked(),
     ).toBe(false);
-    expect(await other.getByLabel("Backend").inputValue()).toBe("cpu");
+    expect(await other.getByLabel("Backend").inputValue()).toBe("cuda");
   });
 });
 

@@ -30,7 +30,12 @@ export function useFilter(results: readonly NamedResult[]): Filter {
     kept,
     settings: fields.map((field, i) => {
       const [value, set] = chosen[i]!;
-      return { field, value, set, values: [...new Set(measurements.map((m) => m[field]))].sort() };
+      return {
+        field,
+        value,
+        set,
+        values: [...new Set([...(value === "" ? [] : [value]), ...measurements.map((m) => m[field])])].sort(),
+      };
     }),
   };
 }
