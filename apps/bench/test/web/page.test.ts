@@ -186,7 +186,7 @@ describe("Compare", () => {
   it("is linked with what was chosen", async () => {
     const { page } = await site.open("#/compare");
     await shown(page)
-      .getByRole("checkbox", { name: /^two-cores/ })
+      .getByRole("checkbox", { name: /^two-cores\.json/ })
       .uncheck();
     await page.getByLabel("Backend").selectOption("cuda");
     await page.waitForURL(/backend=cuda/);
@@ -194,7 +194,7 @@ describe("Compare", () => {
     const { page: other } = await site.open(link);
     expect(
       await shown(other)
-        .getByRole("checkbox", { name: /^two-cores/ })
+        .getByRole("checkbox", { name: /^two-cores\.json/ })
         .isChecked(),
     ).toBe(false);
     expect(await other.getByLabel("Backend").inputValue()).toBe("cuda");
