@@ -93,15 +93,20 @@ export function Compare() {
         ))}
         <FilterView filter={filter} />
       </div>
-      {chosen.map(({ name, file }) => (
-        <details key={name} class="card">
-          <summary>Where {name} comes from</summary>
-          <pre class="machine">{describeMachine(file)}</pre>
-          <p>
-            Command: <code>{describeCommand(file)}</code>, version {file.version}, seed {file.seed}.
-          </p>
+      {chosen.length > 0 && (
+        <details class="card">
+          <summary>Where these files come from</summary>
+          {chosen.map(({ name, file }) => (
+            <section key={name} aria-label={name}>
+              <h3>{name}</h3>
+              <pre class="machine">{describeMachine(file)}</pre>
+              <p>
+                Command: <code>{describeCommand(file)}</code>, version {file.version}, seed {file.seed}.
+              </p>
+            </section>
+          ))}
         </details>
-      ))}
+      )}
       <Changes results={filter.kept} />
       {charts.length === 0 && <p class="card">No measurements in what is chosen.</p>}
       {charts.map((chart) => (
