@@ -241,7 +241,8 @@ class Implementation implements WebGPUBackend {
     const call = (isHost(logits) ? this.#uploaded : this.#resident).get(options);
     if (!call.pipelines) {
       call.pipelines = await this.#compile(call.plan);
-      // Compiling took time, in which the caller may have detached them.
+      // Compiling took time, in which the device may have gone, and the caller may have detached the logits.
+      if (this.#lost) throw this.#lost;
       if (isHost(logits)) hostMemory(logits, options.dtype);
     }
     const device = this.gpuDevice;
@@ -266,11 +267,11 @@ class Implementation implements WebGPUBackend {
         this.#readbacks.release(readback);
         return;
       } catch (error) {
-        readback.buffer.destroy();
+        this.#readbacks.discard(readback);
         throw await this.#explain(null, null, error, logits);
       }
     }
-    readback?.buffer.destroy();
+    if (readback) this.#readbacks.discard(readback);
     throw await this.#explain(memory, validation, thrown, logits);
   }
 

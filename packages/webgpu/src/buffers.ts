@@ -52,6 +52,7 @@ export class Arena {
 export class ReadbackPool {
   readonly #device: GPUDevice;
   readonly #idle: SizedBuffer[] = [];
+  readonly #lent = new Set<SizedBuffer>();
 
   constructor(device: GPUDevice) {
     this.#device = device;
@@ -59,20 +60,34 @@ export class ReadbackPool {
 
   acquire(bytes: number): SizedBuffer {
     const found = this.#idle.findIndex(({ size }) => size >= bytes);
-    if (found >= 0) return this.#idle.splice(found, 1)[0]!;
-    const size = sizeClass(bytes, this.#device.limits.maxBufferSize);
-    const usage = BufferUsage.MAP_READ | BufferUsage.COPY_DST;
-    return { buffer: this.#device.createBuffer({ label: "fused-topk readback", size, usage }), size };
+    const readback = found >= 0 ? this.#idle.splice(found, 1)[0]! : this.#create(bytes);
+    this.#lent.add(readback);
+    return readback;
   }
 
   release(readback: SizedBuffer): void {
+    this.#lent.delete(readback);
     if (this.#idle.length === MAX_IDLE) this.#idle.shift()!.buffer.destroy();
     this.#idle.push(readback);
   }
 
+  /** In place of `release`, after a failure. */
+  discard(readback: SizedBuffer): void {
+    this.#lent.delete(readback);
+    readback.buffer.destroy();
+  }
+
+  /** Those of calls that a lost device left hanging, too. */
   destroy(): void {
-    for (const { buffer } of this.#idle) buffer.destroy();
+    for (const { buffer } of [...this.#idle, ...this.#lent]) buffer.destroy();
     this.#idle.length = 0;
+    this.#lent.clear();
+  }
+
+  #create(bytes: number): SizedBuffer {
+    const size = sizeClass(bytes, this.#device.limits.maxBufferSize);
+    const usage = BufferUsage.MAP_READ | BufferUsage.COPY_DST;
+    return { buffer: this.#device.createBuffer({ label: "fused-topk readback", size, usage }), size };
   }
 }
 
