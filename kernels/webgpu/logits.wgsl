@@ -60,6 +60,15 @@ fn load_masked(vector: u32, begin: u32, end: u32) -> vec4<u32> {
     | select(vec4(NEGATIVE_INFINITY_BITS), words & vec4(0xffff0000u), high);
 }
 
+// As load_masked, at once where the vector lies inside.
+fn load_within(vector: u32, begin: u32, end: u32) -> vec4<u32> {
+  let position = vector * LOGITS_PER_VECTOR;
+  if (position >= begin && position + LOGITS_PER_VECTOR <= end) {
+    return logits[vector];
+  }
+  return load_masked(vector, begin, end);
+}
+
 // What an invocation holds of a tile: several loads in flight before the first is used.
 struct Tile {
   a: vec4<u32>,

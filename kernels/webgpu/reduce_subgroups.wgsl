@@ -40,3 +40,17 @@ fn reduce(own: RowState) -> RowState {
   }
   return workgroupUniformLoad(&reduced);
 }
+
+// What `share` gathers.
+var<workgroup> lowest_shared: atomic<u32>;
+var<workgroup> highest_shared: atomic<u32>;
+
+// Lowers and raises the shared extremes to what an invocation has. Uniform.
+fn share(low: u32, high: u32) {
+  let lowest = subgroupMin(low);
+  let highest = subgroupMax(high);
+  if (subgroupElect()) {
+    atomicMin(&lowest_shared, lowest);
+    atomicMax(&highest_shared, highest);
+  }
+}

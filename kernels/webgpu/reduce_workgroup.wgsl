@@ -32,3 +32,13 @@ fn reduce(own: RowState) -> RowState {
   }
   return workgroupUniformLoad(&reduced);
 }
+
+// What `share` gathers.
+var<workgroup> lowest_shared: atomic<u32>;
+var<workgroup> highest_shared: atomic<u32>;
+
+// Lowers and raises the shared extremes to what an invocation has. Uniform.
+fn share(low: u32, high: u32) {
+  atomicMin(&lowest_shared, low);
+  atomicMax(&highest_shared, high);
+}

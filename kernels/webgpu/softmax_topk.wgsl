@@ -47,7 +47,8 @@ fn scan_parts(place: Place, grid: Grid) {
     let begin = part * params.part_length;
     let end = begin + min(params.part_length, params.vocab - begin);
     let state = reduce(scan(row_begin(row), begin, end));
-    let count = cut_to_k();
+    let count = filled();
+    sort(count);
     let slot = row * params.parts + part;
     if (invocation == 0u) {
       part_states[slot] = state;
@@ -76,18 +77,51 @@ fn merge_parts(place: Place, grid: Grid) {
       own = merge(own, part_states[first_slot + part]);
     }
     let state = reduce(own);
-    clear_candidates();
-    var bar = ADMIT_ALL;
-    let total = params.parts * params.k;
-    for (var base = 0u; base < total; base += WORKGROUP_SIZE) {
-      let i = base + invocation;
-      var candidate = NO_CANDIDATE;
-      if (i < total) {
-        candidate = part_top[first_slot * params.k + i];
-      }
-      bar = append_one(candidate, bar);
-    }
+    select_parts(first_slot);
     finish(row, state);
+  }
+}
+
+// Takes the K best of each part of a row into the candidate buffer. Uniform.
+fn select_parts(first_slot: u32) {
+  clear();
+  // The parts are sorted: that many of each are K together, so the worst of them is a threshold.
+  let share_of_part = (params.k + params.parts - 1u) / params.parts;
+  var lowest = 0xffffffffu;
+  var highest = 0u;
+  for (var part = invocation; part < params.parts; part += WORKGROUP_SIZE) {
+    let first = (first_slot + part) * params.k;
+    lowest = min(lowest, part_top[first + share_of_part - 1u].x);
+    highest = max(highest, part_top[first].x);
+  }
+  share(lowest, highest);
+  workgroupBarrier();
+  open_threshold(atomicLoad(&lowest_shared), atomicLoad(&highest_shared));
+
+  let total = params.parts * params.k;
+  var next = invocation;
+  var candidate = NO_CANDIDATE;
+  loop {
+    loop {
+      if (candidate.y != NO_CANDIDATE.y && candidate.x >= atomicLoad(&threshold)) {
+        let place = claim(1u);
+        if (place >= params.capacity) {
+          break;
+        }
+        put(place, candidate);
+        refresh_after(place, place + 1u);
+      }
+      if (next >= total || atomicLoad(&refused) != 0u) {
+        candidate = NO_CANDIDATE;
+        break;
+      }
+      candidate = part_top[first_slot * params.k + next];
+      next += WORKGROUP_SIZE;
+    }
+    if (!overflowed()) {
+      break;
+    }
+    cut(params.capacity);
   }
 }
 
@@ -97,30 +131,118 @@ fn row_begin(row: u32) -> u32 {
 }
 
 // Takes the logits of indices [begin, end) into the candidate buffer and the states of the invocations. Uniform.
+//
+// An invocation goes from tile to tile without waiting for the others, until one of them finds the buffer full.
 fn scan(origin: u32, begin: u32, end: u32) -> RowState {
-  clear_candidates();
-  var bar = ADMIT_ALL;
-  var state = empty();
-  var block = empty();
+  clear();
   let first = origin + begin;
   let last = origin + end;
+  let first_vector = first / LOGITS_PER_VECTOR;
+  var tile = load_tile(first_vector, first, last);
+  first_threshold(tile);
+
+  var state = empty();
+  var block = empty();
+  var bar = ADMIT_ALL;
+  var visit = 0u;
   var tile_number = 0u;
-  for (var visit = 0u; visit < params.tiles; visit++) {
-    let vector = first / LOGITS_PER_VECTOR + tile_number * TILE_VECTORS;
-    if (vector * LOGITS_PER_VECTOR < last) {
-      let tile = load_tile(vector, first, last);
-      let highest = key_max(tile);
-      block = push(block, tile, highest);
-      if (visit % BLOCK_TILES == BLOCK_TILES - 1u) {
-        state = merge(state, block);
-        block = rescaled(empty(), state.reference);
+  var vector = first_vector;
+  var pending = 0u;   // logits of the tile that still have to go to the buffer
+  loop {
+    loop {
+      if (pending != 0u) {
+        pending = append(tile, vector, origin, pending);
       }
-      bar = append(tile, vector, origin, first, last, highest, bar);
+      if (pending != 0u || visit == params.tiles || atomicLoad(&refused) != 0u) {
+        break;
+      }
+      vector = first_vector + tile_number * TILE_VECTORS;
+      tile_number = next_tile(tile_number);
+      visit++;
+      tile = load_tile(vector, first, last);
+      if (vector * LOGITS_PER_VECTOR < last) {
+        let highest = key_max(tile);
+        block = push(block, tile, highest);
+        if (visit % BLOCK_TILES == 0u) {
+          state = merge(state, block);
+          block = rescaled(empty(), state.reference);
+        }
+        pending = admitted(tile, vector, origin, first, last, highest, bar);
+      }
     }
-    tile_number += params.tile_step;
-    tile_number -= select(0u, params.tiles, tile_number >= params.tiles);
+    if (!overflowed()) {
+      break;
+    }
+    bar = cut(params.capacity);
+    if (pending != 0u) {
+      pending &= admitted(tile, vector, origin, first, last, 0xffffffffu, bar);
+    }
   }
   return merge(state, block);
+}
+
+// The tile after this one: see params.wgsl.
+fn next_tile(tile_number: u32) -> u32 {
+  let next = tile_number + params.tile_step;
+  return next - select(0u, params.tiles, next >= params.tiles);
+}
+
+// How far below the largest key of the first tile its histogram reaches at first: three powers of two.
+const FIRST_SPAN = select(3u << 23u, 3u << 26u, IS_F16);
+
+// Sets the threshold from the first tile, if K of its logits are more than -inf. Uniform, the buffer empty.
+fn first_threshold(tile: Tile) {
+  if (params.k > TILE_LOGITS) {
+    return;
+  }
+  var lowest = 0xffffffffu;
+  var highest = 0u;
+  for (var load = 0u; load < LOADS; load++) {
+    for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
+      let keys = raw_key(slot_bits(tile_words(tile, load), slot));
+      for (var lane = 0u; lane < 4u; lane++) {
+        if (is_number(keys[lane])) {
+          lowest = min(lowest, keys[lane]);
+          highest = max(highest, keys[lane]);
+        }
+      }
+    }
+  }
+  share(lowest, highest);
+  workgroupBarrier();
+  let low = atomicLoad(&lowest_shared);
+  let high = atomicLoad(&highest_shared);
+  if (invocation == 0u) {
+    binning = make_binning(max(low, high - min(high, FIRST_SPAN)), high);
+  }
+  for (var attempt = 0u; attempt < 2u; attempt++) {
+    workgroupBarrier();
+    for (var load = 0u; load < LOADS; load++) {
+      for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
+        let keys = raw_key(slot_bits(tile_words(tile, load), slot));
+        for (var lane = 0u; lane < 4u; lane++) {
+          if (is_number(keys[lane]) && keys[lane] >= binning.low) {
+            atomicAdd(&histogram[bin_of(keys[lane])], 1u);
+          }
+        }
+      }
+    }
+    let found = find_bin(params.k);
+    if (found.held >= found.wanted) {
+      open_threshold(binning.low + (found.bin << binning.shift), high);
+      return;
+    }
+    clear_histogram();
+    if (invocation == 0u) {
+      binning = make_binning(low, high);
+    }
+  }
+  open_threshold(0u, 0xffffffffu);
+}
+
+// Whether a raw_key is of a logit that a threshold may count: -inf stands for what is not in the row, too.
+fn is_number(key: u32) -> bool {
+  return key > KEY_NEGATIVE_INFINITY && key <= KEY_POSITIVE_INFINITY;
 }
 
 fn slot_key_max(words: vec4<u32>) -> vec4<u32> {
@@ -150,43 +272,33 @@ fn key_min(tile: Tile) -> u32 {
   return min(min(m.x, m.y), min(m.z, m.w));
 }
 
-// Appends what a tile holds above the bar; returns the bar, higher if the buffer was cut. Uniform.
-fn append(tile: Tile, vector: u32, origin: u32, first: u32, last: u32, highest: u32, old_bar: Threshold) -> Threshold {
-  var bar = old_bar;
-  let tile_first = max(vector * LOGITS_PER_VECTOR, first) - origin;
-  var pending = 0u;
+// Which logits of a tile may be among the K best: bit load * LOGITS_PER_VECTOR + slot * 4 + lane. `highest` is their
+// largest raw_key, or more.
+fn admitted(tile: Tile, vector: u32, origin: u32, first: u32, last: u32, highest: u32, bar: Bar) -> u32 {
+  let least = least_key(bar, max(vector * LOGITS_PER_VECTOR, first) - origin);
   // raw_key(-0) is one below that of +0, its equal.
-  if (highest + select(0u, 1u, highest == KEY_ZERO - 1u) >= least_key(bar, tile_first)) {
-    pending = admitted(tile, vector, first, last, least_key(bar, tile_first));
+  let least_raw = least - select(0u, 1u, least == KEY_ZERO);
+  if (highest < least_raw) {
+    return 0u;
   }
-  loop {
-    if (pending != 0u) {
-      var at = reserve(countOneBits(pending));
-      while (pending != 0u && at < params.capacity) {
-        let bit = firstTrailingBit(pending);
-        pending &= pending - 1u;
-        let load = bit / LOGITS_PER_VECTOR;
-        let slot = bit % LOGITS_PER_VECTOR / 4u;
-        let lane = bit % 4u;
-        let bits = slot_bits(tile_words(tile, load), slot)[lane];
-        let position = slot_positions(vector + invocation + load * WORKGROUP_SIZE, slot)[lane];
-        store_candidate(at, make_candidate(bits, position - origin));
-        at++;
-      }
-    }
-    if (!overflowed()) {
-      break;
-    }
-    bar = cut(params.capacity);
-    if (pending != 0u) {
-      pending &= admitted(tile, vector, first, last, least_key(bar, tile_first));
+  if (least <= KEY_NEGATIVE_INFINITY) {
+    return admitted_masked(tile, vector, first, last, least);
+  }
+  // Here K numbers were seen: neither a NaN nor what stands for a logit outside the row is a candidate.
+  var found = 0u;
+  for (var load = 0u; load < LOADS; load++) {
+    for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
+      let keys = raw_key(slot_bits(tile_words(tile, load), slot));
+      let reach = keys - vec4(least_raw) <= vec4(KEY_POSITIVE_INFINITY - least_raw);
+      let bits = select(vec4(0u), vec4(1u, 2u, 4u, 8u), reach);
+      found |= ((bits.x | bits.y) | (bits.z | bits.w)) << (load * LOGITS_PER_VECTOR + slot * 4u);
     }
   }
-  return bar;
+  return found;
 }
 
-// Which logits of a tile have at least a key: bit load * LOGITS_PER_VECTOR + slot * 4 + lane.
-fn admitted(tile: Tile, vector: u32, first: u32, last: u32, least: u32) -> u32 {
+// As admitted, for a threshold that masked logits reach.
+fn admitted_masked(tile: Tile, vector: u32, first: u32, last: u32, least: u32) -> u32 {
   var found = 0u;
   for (var load = 0u; load < LOADS; load++) {
     for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
@@ -203,41 +315,29 @@ fn admitted(tile: Tile, vector: u32, first: u32, last: u32, least: u32) -> u32 {
   return found;
 }
 
-// As append, for at most one candidate an invocation, in no order of indices. Uniform.
-fn append_one(candidate: vec2<u32>, old_bar: Threshold) -> Threshold {
-  var bar = old_bar;
-  var is_pending = candidate.y != NO_CANDIDATE.y;
-  loop {
-    is_pending = is_pending && candidate.x >= bar.key;
-    if (is_pending) {
-      let at = reserve(1u);
-      if (at < params.capacity) {
-        store_candidate(at, candidate);
-        is_pending = false;
-      }
-    }
-    if (!overflowed()) {
-      break;
-    }
-    bar = cut(params.capacity);
+// Puts the logits of a tile that `pending` names into the buffer; returns those that found no room.
+fn append(tile: Tile, vector: u32, origin: u32, pending: u32) -> u32 {
+  var left = pending;
+  let place = claim(countOneBits(pending));
+  var at = place;
+  while (left != 0u && at < params.capacity) {
+    let bit = firstTrailingBit(left);
+    left &= left - 1u;
+    let load = bit / LOGITS_PER_VECTOR;
+    let slot = bit % LOGITS_PER_VECTOR / 4u;
+    let lane = bit % 4u;
+    let bits = slot_bits(tile_words(tile, load), slot)[lane];
+    let position = slot_positions(vector + invocation + load * WORKGROUP_SIZE, slot)[lane];
+    put(at, make_candidate(bits, position - origin));
+    at++;
   }
-  return bar;
-}
-
-// Leaves the K best, or all if there are fewer, in front; returns how many. Uniform.
-fn cut_to_k() -> u32 {
-  let count = count_candidates();
-  if (count > params.k) {
-    cut(count);
-  } else {
-    candidate_barrier();
-  }
-  return min(count, params.k);
+  refresh_after(place, at);
+  return left;
 }
 
 // Writes the results of a row from its state and the candidate buffer. Uniform.
 fn finish(row: u32, state: RowState) {
-  sort(cut_to_k());
+  sort(filled());
   let total = normalised(state);
   let first = params.first_result + row * params.k;
   for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {

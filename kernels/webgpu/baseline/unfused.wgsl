@@ -54,7 +54,7 @@ fn topk_rows(place: Place, grid: Grid) {
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     select_row(row);
-    sort(cut_to_k());
+    sort(filled());
     for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {
       let candidate = load_candidate(i);
       probs[params.first_result + row * params.k + i] = bitcast<u32>(logit_of_key(candidate.x));
@@ -67,13 +67,26 @@ fn topk_rows(place: Place, grid: Grid) {
 fn select_row(row: u32) {
   let first = row_begin(row);
   let last = first + params.vocab;
-  clear_candidates();
+  clear();
+  first_threshold(load_tile(first / LOGITS_PER_VECTOR, first, last));
   var bar = ADMIT_ALL;
   for (var tile_index = 0u; tile_index < params.tiles; tile_index++) {
     let vector = first / LOGITS_PER_VECTOR + tile_index * TILE_VECTORS;
     if (vector * LOGITS_PER_VECTOR < last) {
       let tile = load_tile(vector, first, last);
-      bar = append(tile, vector, first, first, last, key_max(tile), bar);
+      var pending = admitted(tile, vector, first, first, last, key_max(tile), bar);
+      loop {
+        if (pending != 0u) {
+          pending = append(tile, vector, first, pending);
+        }
+        if (!overflowed()) {
+          break;
+        }
+        bar = cut(params.capacity);
+        if (pending != 0u) {
+          pending &= admitted(tile, vector, first, first, last, 0xffffffffu, bar);
+        }
+      }
     }
   }
 }

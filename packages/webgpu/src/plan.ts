@@ -25,6 +25,8 @@ export interface PathOptions {
   parts?: number;
   /** Where the candidate buffer lives; workgroup memory is taken only if K fits. */
   candidates?: "workgroup" | "storage";
+  /** Whether rows of a small vocabulary share a workgroup; by default, if there are many. */
+  gating?: boolean;
 }
 
 /** A stretch of a buffer, in bytes: the offset fits a binding's alignment, the length is a multiple of 4. */
@@ -33,7 +35,7 @@ export interface Range {
   length: number;
 }
 
-export type EntryPoint = "scan_rows" | "scan_parts" | "merge_parts";
+export type EntryPoint = "gate_rows" | "scan_rows" | "scan_parts" | "merge_parts";
 
 export interface Dispatch {
   entry: EntryPoint;
@@ -60,17 +62,30 @@ export interface Plan {
 export const MAX_K = 16384;
 
 interface Profile {
-  /** Invocations a workgroup, and for rows that fit one tile of a small one. */
+  /** Invocations a workgroup; for rows that fit one tile of a small one; and for a K beyond LARGE_K. */
   workgroup: number;
   smallWorkgroup: number;
+  largeWorkgroup: number;
   candidates: "workgroup" | "storage";
   /** Workgroups that fill the device a few times over; fewer rows than this are cut into parts. */
   fill: number;
 }
 
-const gpuProfile: Profile = { workgroup: 256, smallWorkgroup: 64, candidates: "workgroup", fill: 512 };
+const gpuProfile: Profile = {
+  workgroup: 256,
+  smallWorkgroup: 64,
+  largeWorkgroup: 512,
+  candidates: "workgroup",
+  fill: 256,
+};
 /** A CPU pays for each invocation at a barrier, and for clearing workgroup memory. */
-const softwareProfile: Profile = { workgroup: 32, smallWorkgroup: 16, candidates: "storage", fill: 4 };
+const softwareProfile: Profile = {
+  workgroup: 32,
+  smallWorkgroup: 16,
+  largeWorkgroup: 32,
+  candidates: "storage",
+  fill: 4,
+};
 
 function profileOf({ isSoftware }: Capabilities): Profile {
   return isSoftware ? softwareProfile : gpuProfile;
@@ -78,6 +93,9 @@ function profileOf({ isSoftware }: Capabilities): Profile {
 
 /** Below it, logits that differ by less than the smallest normal float32 differ in their weights. */
 const TINY_TEMPERATURE = 2 ** -100;
+const LARGE_K = 512;
+/** From here on rows of a small vocabulary share workgroups: with fewer there is nothing to fill a device with. */
+const MANY_ROWS = 16;
 const ALIGNMENT = 256;
 const MAX_WORKGROUPS = 16384;
 const SLAB_WORKGROUPS = 256;
@@ -144,7 +162,9 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
       const first = offset + row * rowStride + begin;
       const covered = alignedRange(first * element, ((count - 1) * rowStride + end - begin) * element);
       const logits = { ...covered, first: (covered.skipped / element - begin) >>> 0 };
-      if (parts.count === 1) {
+      if (kernel.gating) {
+        add("gate_rows", Math.ceil((count * kernel.gating.lanes) / kernel.workgroupSize), 0, 1, logits);
+      } else if (parts.count === 1) {
         add("scan_rows", count, 0, 1, logits);
       } else {
         const partsHere = Math.min(segmentParts, parts.count - part);
@@ -169,19 +189,33 @@ interface Start {
 }
 
 function chooseKernel(options: ResolvedOptions, capabilities: Capabilities, path: PathOptions): Kernel {
-  const { dtype, vocab, k, temperature } = options;
+  const { dtype, k, temperature } = options;
   const profile = profileOf(capabilities);
   const capacityOf = (size: number) => {
     if ((path.candidates ?? profile.candidates) === "storage") return 0;
     const bytes = capabilities.workgroupBytes - fixedWorkgroupBytes(size);
-    const capacity = Math.min(Math.floor(bytes / CANDIDATE_BYTES), size <= profile.smallWorkgroup ? 512 : 1536);
+    // K and the survivors between two cuts, which are about K times the logarithm of the tiles.
+    const wanted = Math.max(size <= profile.smallWorkgroup ? 512 : 1536, Math.ceil(4.5 * k));
+    const capacity = Math.min(Math.floor(bytes / CANDIDATE_BYTES), wanted);
     // Half as much again as K at least, or the buffer would be cut all the time.
     return powerOfTwoFrom(k) <= capacity && 3 * k <= 2 * capacity ? capacity : 0;
   };
-  const vectors = Math.ceil((vocab * bytesPerElement[dtype]) / 16) + 1;
+  const mayGate = path.gating ?? (options.rows >= MANY_ROWS && !path.parts && !path.candidates);
+  const gating = mayGate ? gatingShape(options) : undefined;
+  if (gating) {
+    return {
+      dtype,
+      subgroups: false,
+      workgroupSize: Math.max(gating.lanes, path.workgroupSize ?? profile.smallWorkgroup),
+      capacity: 1,
+      gating,
+      tinyTemperature: temperature < TINY_TEMPERATURE,
+    };
+  }
+  const vectors = vectorsOf(options);
   const isSmall = vectors <= profile.smallWorkgroup * LOADS && (k <= 256 || profile.candidates === "storage");
-  const workgroupSize =
-    path.workgroupSize ?? Math.min(isSmall ? profile.smallWorkgroup : profile.workgroup, capabilities.invocations);
+  const fitting = isSmall ? profile.smallWorkgroup : k > LARGE_K ? profile.largeWorkgroup : profile.workgroup;
+  const workgroupSize = path.workgroupSize ?? Math.min(fitting, capabilities.invocations);
   return {
     dtype,
     subgroups: path.subgroups ?? capabilities.subgroups,
@@ -189,6 +223,20 @@ function chooseKernel(options: ResolvedOptions, capabilities: Capabilities, path
     capacity: capacityOf(workgroupSize),
     tinyTemperature: temperature < TINY_TEMPERATURE,
   };
+}
+
+/** Lanes and loads for a row that a few invocations hold in registers; none where it is too long, or K too large. */
+function gatingShape(options: ResolvedOptions): Kernel["gating"] {
+  const vectors = vectorsOf(options);
+  const lanes = powerOfTwoFrom(Math.max(8, options.k, Math.ceil(vectors / 8)));
+  return lanes > 32 ? undefined : { lanes, loads: powerOfTwoFrom(Math.ceil(vectors / lanes)) };
+}
+
+/** Vectors that a row may touch: one more than it fills where it begins within one. */
+function vectorsOf({ dtype, vocab, offset, rowStride, rows }: ResolvedOptions): number {
+  const element = bytesPerElement[dtype];
+  const isAligned = (offset * element) % 16 === 0 && (rows === 1 || (rowStride * element) % 16 === 0);
+  return Math.ceil((vocab * element) / 16) + (isAligned ? 0 : 1);
 }
 
 interface Parts {
@@ -201,10 +249,11 @@ interface Parts {
 /** Cuts a row into parts of whole tiles: enough to fill the device, none much shorter than what it has to select. */
 function cutRow(
   { dtype, rows, vocab, k }: ResolvedOptions,
-  { workgroupSize }: Kernel,
+  { workgroupSize, gating }: Kernel,
   capabilities: Capabilities,
   path: PathOptions,
 ): Parts {
+  if (gating) return { count: 1, length: vocab, tiles: 1 };
   const element = bytesPerElement[dtype];
   const perVector = 16 / element;
   const tileVectors = LOADS * workgroupSize;

@@ -11,6 +11,8 @@ export interface Kernel {
   workgroupSize: number;
   /** Candidates that workgroup memory holds; 0 when the candidate buffer lives in storage. */
   capacity: number;
+  /** For rows of a small vocabulary: invocations a row and 16-byte loads an invocation. */
+  gating?: { lanes: number; loads: number };
   /** Whether the temperature is so small that subnormal logits matter. */
   tinyTemperature: boolean;
 }
@@ -21,12 +23,12 @@ export const LOADS = 4;
 /** Bytes of workgroup memory a kernel needs beside its candidates. */
 export function fixedWorkgroupBytes(workgroupSize: number): number {
   const rowStates = (workgroupSize / 2 + 1) * 16;
-  const bins = (256 + 16) * 4;
-  return rowStates + bins + 128;
+  const bins = (2 * 256 + 16) * 4;
+  return rowStates + bins + 256;
 }
 
-export function kernelKey({ dtype, subgroups, workgroupSize, capacity, tinyTemperature }: Kernel): string {
-  const home = capacity === 0 ? "storage" : capacity;
+export function kernelKey({ dtype, subgroups, workgroupSize, capacity, gating, tinyTemperature }: Kernel): string {
+  const home = gating ? `${gating.lanes}x${gating.loads}` : capacity === 0 ? "storage" : capacity;
   return `${dtype}-${subgroups ? "subgroups" : "plain"}-${workgroupSize}-${home}${tinyTemperature ? "-tiny" : ""}`;
 }
 
@@ -40,16 +42,18 @@ export function kernelText(kernel: Kernel): string {
     kernel.capacity === 0 ? wgsl.candidates_storage : wgsl.candidates_workgroup,
     wgsl.select,
     wgsl.softmax_topk,
+    kernel.gating ? wgsl.gating : "",
   ].join("\n");
 }
 
 /** The constants that the WGSL files leave open. */
-export function header({ dtype, subgroups, workgroupSize, capacity, tinyTemperature }: Kernel): string {
+export function header({ dtype, subgroups, workgroupSize, capacity, gating, tinyTemperature }: Kernel): string {
   return [
     subgroups ? "enable subgroups;\nrequires subgroup_id;" : "",
     `const WORKGROUP_SIZE = ${workgroupSize}u;`,
     `const CAPACITY = ${capacity}u;`,
     `const LOGITS_PER_WORD = ${dtype === "f32" ? 1 : 2}u;`,
+    gating ? `const LANES = ${gating.lanes}u;\nconst ROW_LOADS = ${gating.loads}u;` : "",
     `const TINY_TEMPERATURE = ${tinyTemperature};`,
     `const IS_F16 = ${dtype === "f16"};`,
     // +inf, its own bits left-aligned in 32, and how many leading bytes of a key can differ.

@@ -10,7 +10,11 @@ describeBackend(() => createWebGPUBackend({ path: { subgroups: true } }), { vari
 const full = process.env.FUSED_TOPK_FULL === "1";
 /** The other paths, with the families of the quick run that tell most about what they do differently. */
 const paths: { name: string; path: PathOptions; telling: RegExp }[] = [
-  { name: "no subgroups", path: { subgroups: false }, telling: /every distribution$|more tiles/ },
+  {
+    name: "no subgroups, a workgroup a row",
+    path: { subgroups: false, gating: false },
+    telling: /every distribution$|more tiles/,
+  },
   {
     name: "candidates in workgroup memory, a GPU's workgroups",
     path: { candidates: "workgroup", workgroupSize: 256 },

@@ -16,10 +16,28 @@ beforeAll(async () => {
 const kernels: Kernel[] = [];
 for (const dtype of ["f32", "f16", "bf16"] as DType[])
   for (const subgroups of [true, false])
-    for (const workgroupSize of [16, 32, 64, 256, 1024])
+    for (const workgroupSize of [16, 32, 64, 128, 256, 512, 1024])
       for (const capacity of [0, 512])
         for (const tinyTemperature of [false, true])
           kernels.push({ dtype, subgroups, workgroupSize, capacity, tinyTemperature });
+
+for (const dtype of ["f32", "f16", "bf16"] as DType[])
+  for (const [lanes, workgroupSize] of [
+    [8, 16],
+    [8, 64],
+    [32, 32],
+    [32, 64],
+  ] as const)
+    for (const loads of [1, 2, 4, 8])
+      for (const tinyTemperature of [false, true])
+        kernels.push({
+          dtype,
+          subgroups: false,
+          workgroupSize,
+          capacity: 1,
+          gating: { lanes, loads },
+          tinyTemperature,
+        });
 
 test.each(kernels.map((kernel) => [kernelKey(kernel), kernel] as const))("%s", async (_, kernel) => {
   for (const code of [kernelText(kernel), ...baselineTexts(kernel)]) {
@@ -32,7 +50,7 @@ test.each(kernels.map((kernel) => [kernelKey(kernel), kernel] as const))("%s", a
 
 test("a barrier in divergent control flow is refused", async () => {
   const text = kernelText(kernels[0]!);
-  const divergent = text.replace("  clear_candidates();", "  if (invocation > 3u) { clear_candidates(); }");
+  const divergent = text.replace("  clear();", "  if (invocation > 3u) { clear(); }");
   expect(divergent).not.toBe(text);
   device.pushErrorScope("validation");
   const { messages } = await device.createShaderModule({ code: divergent }).getCompilationInfo();
