@@ -586,20 +586,27 @@ struct Stream {
 template <class D, int kThreads, int kStages>
 __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
     softmax_topk_stream(const __grid_constant__ Problem problem, const __grid_constant__ StreamPlan plan) {
-  extern __shared__ __align__(128) unsigned char shared[];
-  StreamControl& control = *reinterpret_cast<StreamControl*>(shared + plan.work_bytes);
-  uint32_t* const histogram = reinterpret_cast<uint32_t*>(&control + 1);
-  const uint64_t row = blockIdx.x / plan.parts;
-  Stream<D, kThreads, kStages> kernel{
-      problem,
-      plan,
-      shared,
-      control,
-      histogram + kBins,
-      {control.select, histogram, reinterpret_cast<Candidate*>(shared), plan.capacity, problem.k, 0, {}},
-      row,
-      static_cast<uint32_t>(blockIdx.x - row * plan.parts)};
-  kernel.run();
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  constexpr bool kRuns = kStages == 1;  // the launcher takes no other
+#else
+  constexpr bool kRuns = true;
+#endif
+  if constexpr (kRuns) {
+    extern __shared__ __align__(128) unsigned char shared[];
+    StreamControl& control = *reinterpret_cast<StreamControl*>(shared + plan.work_bytes);
+    uint32_t* const histogram = reinterpret_cast<uint32_t*>(&control + 1);
+    const uint64_t row = blockIdx.x / plan.parts;
+    Stream<D, kThreads, kStages> kernel{
+        problem,
+        plan,
+        shared,
+        control,
+        histogram + kBins,
+        {control.select, histogram, reinterpret_cast<Candidate*>(shared), plan.capacity, problem.k, 0, {}},
+        row,
+        static_cast<uint32_t>(blockIdx.x - row * plan.parts)};
+    kernel.run();
+  }
 }
 
 }  // namespace fused_topk

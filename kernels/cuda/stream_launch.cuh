@@ -117,8 +117,10 @@ cudaError_t launch_stream(const Problem& p, const DeviceProperties& device, uint
     plan.stagger = static_cast<uint32_t>(1000 * row_bytes * device.multiprocessors / device.bytes_per_microsecond);
   }
   if (stages == 1) return launch_stages<D, kThreads, 1>(p, plan, stream);
-  if (stages <= 3) return launch_stages<D, kThreads, 2>(p, plan, stream);
-  return launch_stages<D, kThreads, 4>(p, plan, stream);
+  if constexpr (kBlocks >= 4) {
+    if (stages >= 4) return launch_stages<D, kThreads, 4>(p, plan, stream);
+  }
+  return launch_stages<D, kThreads, 2>(p, plan, stream);
 }
 
 }  // namespace fused_topk

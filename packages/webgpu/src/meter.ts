@@ -228,9 +228,12 @@ class WebGPUMeter implements Meter {
   async #time(work: Work, inputs: GPUBuffer[], repeats: number): Promise<number[]> {
     const warm = performance.now() + (repeats > 1 ? WARM_UP_MS : 0);
     let isCoarse: boolean;
+    let took: number;
     do {
+      const begin = performance.now();
       ({ isCoarse } = await this.#submit(work, inputs, 0, WARM_UP_CALLS, 1));
-    } while (performance.now() < warm);
+      took = performance.now() - begin;
+    } while (performance.now() < warm && took < WARM_UP_MS / 10); // a call so slow keeps a GPU busy by itself
     let calls = 1;
     while (isCoarse && calls < MOST_CALLS_A_TIMING) {
       const { microseconds } = await this.#submit(work, inputs, 0, 1, calls);

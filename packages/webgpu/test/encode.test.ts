@@ -1,27 +1,36 @@
 /** The conformance suite from buffer to buffer: an element that `encode` leaves out, or writes too much, shows. */
-import { describeBackend } from "@fused-topk/conformance";
-import { type Backend, type HostLogits, hostMemory, type SoftmaxTopK, type SoftmaxTopKOptions } from "@fused-topk/core";
-import { afterAll, beforeAll, describe } from "vitest";
+import { type Call, runCases } from "@fused-topk/conformance/cases";
+import { type HostLogits, hostMemory, type SoftmaxTopK, type SoftmaxTopKOptions } from "@fused-topk/core";
+import { expect, test } from "vitest";
 import { createWebGPUBackend, type WebGPUBackend } from "../src/index.js";
 import { gpu, poisonedBuffer, readBuffer, requestDevice, storageBuffer } from "./gpu.js";
 
-describe("from buffer to buffer", () => {
-  // Not the backend's own, which it would destroy with results still to be read.
-  let device: GPUDevice;
-  beforeAll(async () => {
-    device = await requestDevice();
-  });
-  afterAll(() => device.destroy());
+const full = process.env.FUSED_TOPK_FULL === "1";
+/** The families that tell most about where logits are read and results written. */
+const telling = /more tiles|every k|every dtype|rows begin/;
 
-  describeBackend(() => createWebGPUBackend({ device, gpu }), { variant: "by encode", call: callByEncode });
+test("the cases, from buffer to buffer", { timeout: full ? 3_600_000 : 180_000 }, async () => {
+  // Not the backend's own, which it would destroy with results still to be read.
+  const device = await requestDevice();
+  await using backend = await createWebGPUBackend({ device, gpu });
+  const set = full ? "full" : "quick";
+  const filter = ({ promise }: { promise: string }) => full || telling.test(promise);
+  const call: Call = (logits, options) => callByEncode(backend, logits, options);
+  const report = await runCases(backend, { set, filter, call });
+  expect(report.groups.flatMap(({ firstFailure }) => firstFailure ?? [])).toEqual([]);
+  expect(report.passed).toBeGreaterThan(100);
+  device.destroy();
 });
 
 const GUARD_BYTES = 64;
 
 /** Solves a problem by `encode`, with padded logits on the device and results that are all ones before, and behind after. */
-async function callByEncode(backend: Backend, logits: HostLogits, options: SoftmaxTopKOptions): Promise<SoftmaxTopK> {
-  const webgpu = backend as WebGPUBackend;
-  const device = webgpu.gpuDevice;
+async function callByEncode(
+  backend: WebGPUBackend,
+  logits: HostLogits,
+  options: SoftmaxTopKOptions,
+): Promise<SoftmaxTopK> {
+  const device = backend.gpuDevice;
   const { rows, k } = options;
   const bytes = { probs: rows * k * 4, indices: rows * k * 4, logSumExp: rows * 4 };
   const results = {
@@ -32,7 +41,7 @@ async function callByEncode(backend: Backend, logits: HostLogits, options: Softm
   const buffers = { logits: storageBuffer(device, logits, 0, GUARD_BYTES), ...results };
   const encoder = device.createCommandEncoder();
   const { dtype } = hostMemory(logits, options.dtype);
-  webgpu.encode(encoder, buffers, { ...options, dtype });
+  backend.encode(encoder, buffers, { ...options, dtype });
   device.queue.submit([encoder.finish()]);
   const read = async (name: keyof typeof results) => {
     const all = await readBuffer(device, results[name], bytes[name] + GUARD_BYTES);

@@ -7,27 +7,25 @@ import { runInBrowser, runInDeno } from "@fused-topk/conformance/runtimes";
 import { expect, test } from "vitest";
 
 /** What the paths of the cases share is tested in Node; here, what a compiler or a runtime may do differently. */
-const program = (path: string) => `
+const program = (path: string, telling: RegExp) => `
   const { runCases } = await import("@fused-topk/conformance/cases");
   const { createWebGPUBackend } = await import("@fused-topk/webgpu");
-  const telling = /order is exact|every k|every dtype|rows begin/;
   const backend = await createWebGPUBackend({ path: ${path} });
-  const { passed, failed, groups } = await runCases(backend, { filter: ({ promise }) => telling.test(promise) });
+  const { passed, failed, groups } = await runCases(backend, { filter: ({ promise }) => ${telling}.test(promise) });
   await backend.dispose();
   return { passed, failed, failures: groups.flatMap(({ firstFailure }) => firstFailure ?? []) };`;
 
-const allPassed = { passed: expect.toSatisfy((count: number) => count > 300), failed: 0, failures: [] };
+const allPassed = { passed: expect.toSatisfy((count: number) => count > 100), failed: 0, failures: [] };
 
-test.each(["{ subgroups: true }", "{ subgroups: false }"])(
-  "in a page of a browser, %s",
-  { timeout: 180_000 },
-  async (path) => {
-    expect(await runInBrowser(program(path))).toEqual(allPassed);
-  },
-);
+test.each([
+  ["{ subgroups: true }", /order is exact|every k|every dtype|rows begin/],
+  ["{ subgroups: false }", /every distribution$/],
+])("in a page of a browser, %s", { timeout: 180_000 }, async (path, telling) => {
+  expect(await runInBrowser(program(path, telling))).toEqual(allPassed);
+});
 
 test("in Deno, whose WGSL compiler is another one", { timeout: 180_000 }, async () => {
-  expect(await runInDeno(program("{}"), import.meta.url)).toEqual(allPassed);
+  expect(await runInDeno(program("{}", /every distribution$|every dtype/), import.meta.url)).toEqual(allPassed);
 });
 
 test("in a Node process, which ends when the backend is disposed", async () => {

@@ -223,7 +223,7 @@ const char* cudaGetErrorString(cudaError_t) { return "a failure that the test as
 namespace fused_topk {
 
 cudaError_t query_device(int, DeviceProperties* properties) {
-  *properties = {9, 0, 132, 0, 0, false};
+  *properties = {9, 0, 132, 0, 0, 0, false};
   return cudaSuccess;
 }
 
