@@ -4,13 +4,21 @@ import { backendLabel, describeDevice, groupBy, scenarioTitle } from "./result-t
 import type { MeasurementRecord, ResultFile, ScenarioRecord } from "./schema.js";
 import { figures, type Table, words } from "./table.js";
 
-/** Which devices, when, and the file itself, as one line of Markdown. */
-export function sourceLine(file: ResultFile, link: string, measurements: readonly MeasurementRecord[]): string {
-  const devices = file.devices
-    .filter(({ backend }) => measurements.some((m) => m.backend === backend))
-    .map((device) => `${device.backend}: ${describeDevice(device)}`);
-  const name = link.slice(link.lastIndexOf("/") + 1);
-  return `<sub>${[...devices, `host: ${file.host.cpu}, ${file.host.cores} cores`, file.date.slice(0, 10), `[${name}](${link})`].join(" · ")}</sub>`;
+/** Which devices, when, and the files themselves, as lines of Markdown: one for files of one machine and day. */
+export function sourceLines(
+  files: readonly { file: ResultFile; link: string }[],
+  measurements: readonly MeasurementRecord[],
+): string[] {
+  const describe = (file: ResultFile) => {
+    const devices = file.devices
+      .filter(({ backend }) => measurements.some((m) => m.backend === backend))
+      .map((device) => `${device.backend}: ${describeDevice(device)}`);
+    return [...devices, `host: ${file.host.cpu}, ${file.host.cores} cores`, file.date.slice(0, 10)].join(" · ");
+  };
+  return [...groupBy(files, ({ file }) => describe(file))].map(([description, alike]) => {
+    const links = alike.map(({ link }) => `[${link.slice(link.lastIndexOf("/") + 1)}](${link})`);
+    return `<sub>${description} · ${links.join(", ")}</sub>`;
+  });
 }
 
 /** A line a shape and backend: the fused kernel between the read floor and what it replaces. */
@@ -124,7 +132,7 @@ export function hostileTable(measurements: readonly MeasurementRecord[]): Table 
   const rows: string[][] = [];
   for (const ofShape of groupBy(fused, (m) => `${m.backend} ${shapeOf(m)}`).values()) {
     const random = ofShape.find(({ data }) => data === "random");
-    if (random === undefined) continue;
+    if (random === undefined || ofShape.length === 1) continue;
     const ratios = kindsOfData.map((kind) => ofShape.find(({ data }) => data === kind));
     rows.push([
       shapeOf(random),

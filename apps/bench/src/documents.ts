@@ -1,7 +1,7 @@
 /** The marked tables of README.md and ANALYSIS.md, drawn from the files in `apps/bench/results`. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { expTable, hostileTable, hostTable, sourceLine, summaryTable } from "./document-tables.js";
+import { expTable, hostileTable, hostTable, sourceLines, summaryTable } from "./document-tables.js";
 import { drawMarkedTables } from "./marked-tables.js";
 import { parseNpy } from "./npy.js";
 import { scalingTable, scenarioTable } from "./result-tables.js";
@@ -14,8 +14,8 @@ const results = "apps/bench/results";
 const sample = new URL("./data/tiny-code-lm.npy", import.meta.url);
 
 /** Result files by what they were measured on. */
-const H200 = ["h200-cuda.json", "h200-webgpu.json"];
-const H200_HOSTILE = ["h200-cuda-hostile.json", "h200-webgpu-hostile.json"];
+const H200 = ["bulk", "middling", "decode", "long", "large-k"].map((group) => `h200-cuda-${group}.json`);
+const H200_HOSTILE = ["sorted", "masked"].map((data) => `h200-cuda-hostile-${data}.json`);
 const TWO_CORES = ["two-cores.json"];
 
 type Keep = (m: MeasurementRecord) => boolean;
@@ -29,17 +29,17 @@ const definitions: Readonly<Record<string, () => Promise<string>>> = {
   readme: async () => fromFiles(TWO_CORES, (m) => !scaling(m), summaryTable),
   targets: async () => fromFiles(H200, (m) => !scaling(m), summaryTable),
   analysis: async () => fromFiles(H200, (m) => counted(m) && m.dtype === "f32", scenarioTable),
-  host: async () => fromFiles(["h200-cuda.json"], (m) => !scaling(m), hostTable),
-  exp: async () => fromFiles(H200, ({ group }) => group === "exp", expTable),
+  host: async () => fromFiles(H200, (m) => !scaling(m), hostTable),
+  exp: async () => fromFiles(["h200-cuda-exp.json"], ({ group }) => group === "exp", expTable),
   "short-lists": async () => {
     const { logits, rows, vocab, dtype } = parseNpy(readFileSync(sample), "tiny-code-lm.npy");
     const kinds = [...syntheticRows(vocab, 256, 1), { name: "real logits", logits, rows, vocab, dtype }];
     return drawMarkdown(await shortListTable(kinds, 256));
   },
-  "scaling-vocab": async () => fromFiles(H200, scaling, scalingOver("vocab")),
-  "scaling-rows": async () => fromFiles(H200, scaling, scalingOver("rows")),
-  "scaling-k": async () => fromFiles(H200, scaling, scalingOver("k")),
-  hostile: async () => fromFiles(H200_HOSTILE, () => true, hostileTable),
+  "scaling-vocab": async () => fromFiles(TWO_CORES, scaling, scalingOver("vocab")),
+  "scaling-rows": async () => fromFiles(TWO_CORES, scaling, scalingOver("rows")),
+  "scaling-k": async () => fromFiles(TWO_CORES, scaling, scalingOver("k")),
+  hostile: async () => fromFiles([...H200, ...H200_HOSTILE], (m) => !scaling(m), hostileTable),
 };
 
 /**
@@ -78,11 +78,10 @@ function fromFiles(
   keep: Keep,
   build: (measurements: readonly MeasurementRecord[]) => Table,
 ): string {
-  const files = names.map((name) => ({ name, file: readResult(name) }));
+  const files = names.map((name) => ({ link: `${results}/${name}`, file: readResult(name) }));
   const measurements = files.flatMap(({ file }) => file.measurements).filter(keep);
   if (measurements.length === 0) throw new Error(`Expected measurements for the table in ${names} but found none.`);
-  const sources = files.map(({ name, file }) => sourceLine(file, `${results}/${name}`, measurements));
-  return [drawMarkdown(build(measurements)), ...sources].join("\n\n");
+  return [drawMarkdown(build(measurements)), ...sourceLines(files, measurements)].join("\n\n");
 }
 
 function scalingOver(axis: "vocab" | "rows" | "k") {

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { hostileTable, hostTable, sourceLine, summaryTable } from "../src/document-tables.js";
+import { hostileTable, hostTable, sourceLines, summaryTable } from "../src/document-tables.js";
 import { drawMarkedTables } from "../src/marked-tables.js";
 import { drawChecks, drawMeasurements, scalingTable, scenarioTable } from "../src/result-tables.js";
 import { drawMarkdown, drawText, figures, words } from "../src/table.js";
@@ -75,7 +75,9 @@ describe("tables", () => {
     const software = measurements.filter(({ deviceKind }) => deviceKind === "software");
     expect(drawText(scenarioTable(software))).toContain("webgpu (software)");
     expect(drawText(summaryTable(software))).toContain("webgpu (software)");
-    expect(sourceLine(resultFile(), "results/a.json", software)).toContain("its times say nothing about a GPU");
+    expect(sourceLines([{ file: resultFile(), link: "results/a.json" }], software).join()).toContain(
+      "its times say nothing about a GPU",
+    );
   });
 
   it("of the summary set the fused kernel between the floor and what it replaces", () => {
