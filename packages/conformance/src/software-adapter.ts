@@ -5,6 +5,7 @@
  * Linux on x86-64 only. Elsewhere the system's own adapter and browser have to serve.
  */
 import { spawn } from "node:child_process";
+import { writeFile } from "node:fs/promises";
 import { constants } from "node:os";
 import { delimiter, join } from "node:path";
 import type { Browser } from "playwright-core";
@@ -72,13 +73,17 @@ export async function ensureSoftwareAdapter(): Promise<void> {
  */
 export async function launchChromium(): Promise<Browser> {
   const environment = await softwareAdapterEnvironment();
-  // Chromium looks for the driver beside its executable.
-  const folder = await unpacked("chromium", ["chromium.br", "swiftshader.tar.br"]);
+  // Chromium looks for the driver beside its executable, and ends at the first text where a machine has no font.
+  const folder = await unpacked("chromium-with-fonts", ["chromium.br", "swiftshader.tar.br", "fonts.tar.br"]);
   const { chromium } = await import("playwright-core");
   return chromium.launch({
     executablePath: join(folder, "chromium"),
     headless: true,
-    env: { ...(process.env as Record<string, string>), ...environment },
+    env: {
+      ...(process.env as Record<string, string>),
+      ...environment,
+      FONTCONFIG_FILE: await fontConfiguration(folder),
+    },
     args: [
       "--no-sandbox",
       "--enable-unsafe-webgpu",
@@ -89,4 +94,17 @@ export async function launchChromium(): Promise<Browser> {
       "--disable-sync",
     ],
   });
+}
+
+/** A configuration of fontconfig, in `folder`, that finds the fonts there; the one they come with expects them elsewhere. */
+async function fontConfiguration(folder: string): Promise<string> {
+  const file = join(folder, "own-fonts.conf");
+  const text = `<?xml version="1.0"?>
+<fontconfig>
+  <dir>${join(folder, "fonts")}</dir>
+  <cachedir>${join(folder, "fonts-cache")}</cachedir>
+</fontconfig>
+`;
+  await writeFile(file, text);
+  return file;
 }

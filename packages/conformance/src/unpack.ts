@@ -9,7 +9,7 @@ import { createBrotliDecompress } from "node:zlib";
 import { extract } from "tar";
 
 /** A file of the package's `bin` folder: an archive, or one executable. */
-type Member = "swiftshader.tar.br" | "al2023.tar.br" | "chromium.br";
+type Member = "swiftshader.tar.br" | "al2023.tar.br" | "chromium.br" | "fonts.tar.br";
 
 /**
  * The path of the folder `name` of the cache, with the members unpacked in it.
