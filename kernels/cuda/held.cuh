@@ -168,16 +168,7 @@ struct Held {
 
   // Logit i of a group, where i is no constant.
   __device__ __forceinline__ static float logit_of(const Group& group, uint32_t i) {
-    constexpr uint32_t kPerWord = D::kPerVector / 4;
-    uint32_t words[4 * kGroup];
-#pragma unroll
-    for (int w = 0; w < 4 * kGroup; w++) words[w] = word_of(group.v[w / 4], w % 4);
-    const uint32_t word = pick(words, i / kPerWord);
-    if constexpr (kPerWord == 1) {
-      return __uint_as_float(word);
-    } else {
-      return widen<D>(static_cast<uint16_t>(i % 2 ? word >> 16 : word));
-    }
+    return fused_topk::logit_of<D>(group.v, i);
   }
   __device__ __forceinline__ uint32_t index_of(const Group& group, uint32_t i) const {
     return first_index(group.first + i / D::kPerVector) + i % D::kPerVector;
@@ -194,14 +185,14 @@ struct Held {
   }
   // The sum of all weights of a thread against a maximum whose scaled value is too large for a float.
   __device__ __forceinline__ float sum_coarse(float max, const Scale& scale) const {
-    float sum = 0;
+    double sum = 0;
 #pragma unroll 1
     for (uint32_t g = 0; g < kGroups; g++) {
       const Group these = group(g);
 #pragma unroll 1
       for (uint32_t i = 0; i < kLogits; i++) sum += weight(logit_of(these, i), max, scale);
     }
-    return sum;
+    return static_cast<float>(sum);
   }
 
   // A bit for each logit of a group that reaches a finite bound.

@@ -1,7 +1,7 @@
 // Logits in memory: the three dtypes, 16-byte vectors of them, and rows that begin at any element.
 //
-// A row is read by 16-byte vectors from an aligned address at or before its start; the vectors that straddle its ends
-// are `load_masked`.
+// A row is read by 16-byte vectors from an aligned address at or before its start; of those that straddle its ends only
+// what lies in the row is read: `load_partial`, `load_masked`.
 #pragma once
 
 #include <cuda_fp16.h>
@@ -176,7 +176,7 @@ __device__ __forceinline__ void store_shared(uint32_t address, const uint4& v) {
 }
 
 // Asynchronous copies of 16 bytes from global to shared memory, in groups. A thread that reads only what it copied
-// itself needs no barrier. Before sm_80 they are plain copies.
+// itself needs no barrier; one that reads what its warp copied needs a __syncwarp. Before sm_80 they are plain copies.
 __device__ __forceinline__ void copy_async(uint32_t shared, const uint4* global) {
 #if __CUDA_ARCH__ >= 800
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(shared), "l"(global) : "memory");

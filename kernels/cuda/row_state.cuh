@@ -118,13 +118,6 @@ struct PartialSum {
   double sum;
 };
 
-FUSED_TOPK_FN PartialSum merge(const PartialSum& a, const PartialSum& b) {
-  if (b.sum == 0) return a;
-  if (a.sum == 0) return b;
-  const float reference = a.reference > b.reference ? a.reference : b.reference;
-  return {reference, a.sum * exp2_fast(a.reference - reference) + b.sum * exp2_fast(b.reference - reference)};
-}
-
 template <int K>
 struct RowState {
   float max;         // the largest logit seen that is a number; -inf when there is none

@@ -70,14 +70,6 @@ __device__ __forceinline__ uint32_t warp_max(uint32_t value) {
 #endif
 }
 __device__ __forceinline__ uint32_t warp_min(uint32_t value) { return ~warp_max(~value); }
-__device__ __forceinline__ uint32_t warp_or(uint32_t value) {
-#if __CUDA_ARCH__ >= 800
-  return __reduce_or_sync(kFullWarp, value);
-#else
-  for (int step = 16; step; step /= 2) value |= __shfl_xor_sync(kFullWarp, value, step);
-  return value;
-#endif
-}
 // Inclusive sum over the lanes below and this one.
 __device__ __forceinline__ uint32_t warp_scan(uint32_t value, int lane) {
 #pragma unroll
@@ -325,7 +317,7 @@ struct Selection {
     }
   }
 
-  // Block: bitonic sort of buffer[0, n), best first. n is a power of two.
+  // Block: bitonic sort of buffer[0, n), best first. n is a power of two, for which the buffer must have place.
   __device__ void bitonic_sort(uint32_t n) {
     for (uint32_t size = 2; size <= n; size *= 2) {
       for (uint32_t stride = size / 2; stride > 0; stride /= 2) {

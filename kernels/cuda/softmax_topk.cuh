@@ -1,9 +1,10 @@
 // The streaming kernel: a block reads a row, or a part of one, once, and holds its RowState as it goes.
 //
-// A group of consecutive logits, 64 bytes of them, leaves one number behind: its largest. That is enough, since the K
+// A group of consecutive logits, 64 bytes of them where shared memory has place for as many numbers, leaves one number
+// behind: its largest. That is enough, since the K
 // best logits of a row lie in its K best groups, by (largest logit, lower index) like logits: the largest logits of K
-// better groups are K better logits. So the stream has no branch that depends on the data, and sorted, tied or masked
-// rows cost what random ones cost. The K best groups are opened once more at the end: K x 64 bytes, mostly out of the
+// better groups are K better logits. So nothing in the stream depends on the data but a rare rescaling, and sorted or
+// masked rows cost about what random ones do. The K best groups are opened once more at the end, mostly out of the
 // second-level cache.
 //
 // The row is cut into warp tiles of kVectors x 32 vectors of 16 bytes, from the 128-byte line in which it begins. A warp
@@ -68,7 +69,7 @@ struct StreamPlan {
 };
 
 // Groups that are opened beside the K best, so that the select needs not be exact.
-__host__ __device__ constexpr uint32_t slack(uint32_t k) { return k / 4 + 32; }
+__host__ __device__ constexpr uint32_t spare_groups(uint32_t k) { return k / 4 + 32; }
 // Groups that a list holds: those, and what the threads' largest logits let through beside them.
 __host__ __device__ constexpr uint32_t list_length(uint32_t k) { return k + k / 4 + 256; }
 // Candidates a part may publish: the K best and some that only an exact cut would tell from them.
@@ -236,8 +237,11 @@ struct Stream {
     }
   }
 
-  // Whether the maxima of every thread's even and of its odd tiles are enough to bound the K best.
-  __device__ __forceinline__ bool bounded_by_warps() const { return problem.k <= kThreads && tiles >= 2 * kWarps; }
+  // Whether the maxima of every thread's even and of its odd tiles are enough to bound the K best. Where threads share
+  // groups they bound logits, not groups, which a select goes by.
+  __device__ __forceinline__ bool bounded_by_warps() const {
+    return problem.k <= kThreads && tiles >= 2 * kWarps && (plan.group_shift <= 2 || problem.k <= kFewK);
+  }
 
   // Maxima of groups that are not what a thread has of a tile.
   __device__ __forceinline__ void store_maxima(uint32_t tile, float max, const uint4 (&v)[kVectors], int merged) {
@@ -325,21 +329,24 @@ struct Stream {
     highest = warp_max(lane() < kWarps ? control.highest[lane()] : 0);
     uint32_t edge = warp_min(lane() < kWarps ? control.bound[lane()] : kNotFound);
     if (groups > k && !(k <= kFewK && edge > 0)) {
-      edge = select.template radix_select<uint32_t>(k, slack(k), edge, highest, each_key).key;
+      edge = select.template radix_select<uint32_t>(k, spare_groups(k), edge, highest, each_key).key;
     }
     edge = ::max(edge, kKeyNegativeInfinity);  // no group without a number
     if (__builtin_expect(!list_groups(groups, [&](uint32_t, uint32_t key) { return key >= edge; }), 0)) {
-      const auto found = select.template radix_select<uint32_t>(k, slack(k), edge, highest, each_key);
+      const auto found = select.template radix_select<uint32_t>(k, spare_groups(k), edge, highest, each_key);
       edge = found.key;
       uint32_t last = kNotFound;
-      if (found.reaching > k + slack(k)) {  // ties, of which the first
+      if (found.reaching > k + spare_groups(k)) {  // ties, of which the first
         const auto each_tie = [&](auto f) {
           each_group(groups, [&](uint32_t group, uint32_t key) {
             if (key == edge) f(groups - 1 - group);
           });
         };
-        const uint32_t need = k - found.above;
-        last = groups - 1 - select.template radix_select<uint32_t>(need, slack(k), 0, groups - 1, each_tie).key;
+        // Groups that begin before the row come first and are as good as masked ones, but hold no logit, or none that
+        // is a number: the K best are sought beyond them.
+        const uint32_t before = part != 0 || lead == 0 ? 0 : ((lead - 1) / D::kPerVector >> plan.group_shift) + 1;
+        const uint32_t need = k - found.above + before;
+        last = groups - 1 - select.template radix_select<uint32_t>(need, spare_groups(k), 0, groups - 1, each_tie).key;
       }
       if (thread() == 0) control.listed = 0;
       __syncthreads();

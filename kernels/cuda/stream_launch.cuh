@@ -12,7 +12,7 @@ constexpr uint32_t kThreadsPerMultiprocessor = 1024;  // what the registers of t
 constexpr size_t kReservedShared = 1024;              // bytes that a block takes beside its own
 constexpr uint32_t kLeastGroups = 2048;               // of a part, that a buffer must leave place for
 constexpr size_t kMostExtra = 16 << 10;               // bytes by which a buffer is enlarged where they are free
-constexpr uint32_t kMostGroupShift = 40;
+constexpr uint32_t kMostGroupShift = 31;
 
 constexpr uint32_t logits_a_tile(size_t bytes_per_logit) { return kTileVectors * 16 / bytes_per_logit; }
 
@@ -28,7 +28,8 @@ inline bool plan_stream(const Problem& p, size_t bytes_per_logit, const DevicePr
   if (work_bytes(buffer + room) <= ring) {
     buffer = (ring - list) / sizeof(Candidate) - room;
   } else if (work_bytes(buffer + room) + fixed + kLeastGroups * sizeof(uint32_t) > device.shared_bytes) {
-    buffer = p.k + 64;
+    buffer = 64;  // beside the K best
+    while (buffer < p.k + 64) buffer *= 2;
     room = 0;
   }
   size_t work = std::max(ring, work_bytes(buffer + room));

@@ -53,6 +53,7 @@ enum Data {
   kHugeNarrow,
   kLateStart,
   kNearLevels,
+  kAllButOneMasked,
   kDataKinds
 };
 const char* const kDataNames[] = {"normal",
@@ -75,7 +76,8 @@ const char* const kDataNames[] = {"normal",
                                   "huge",
                                   "huge narrow",
                                   "late start",
-                                  "near levels"};
+                                  "near levels",
+                                  "one logit"};
 
 __device__ uint32_t hash(uint64_t x) {
   x ^= x >> 33, x *= 0xff51afd7ed558ccdull, x ^= x >> 33, x *= 0xc4ceb9fe1a85ec53ull, x ^= x >> 33;
@@ -147,6 +149,8 @@ __device__ float value_of(int data, uint64_t row, uint32_t j, uint32_t vocab, ui
       return 1e30f * (1 + 1e-6f * g);
     case kLateStart:
       return j > vocab - vocab / 4 - 1 ? -1000 + g : -INFINITY;
+    case kAllButOneMasked:
+      return j == vocab - 1 ? 1.0f : -INFINITY;
     case kNearLevels: {  // more apart than equal, by less than a truncated key shows
       const float level = rintf(g * 16) / 16;
       return level == 0 ? 0 : __uint_as_float(__float_as_uint(level) + hash(i + 77) % 4);

@@ -5,7 +5,7 @@
 //   upload(context, Uint8Array): Promise<bigint>      free(context, bigint): Promise<void>
 //   isDeviceMemory(context, bigint): boolean          dispose(context): Promise<void>
 //   measure(context, request, Uint8Array): Promise<measurement>
-//   maxK, maxRows: number                             regimes: string[]
+//   maxK, maxRows, maxVocab: number                   regimes: string[]
 //
 // Nothing is shared between the environments of a process but the device itself.
 #include <napi.h>
@@ -170,6 +170,7 @@ Napi::Object initialize(Napi::Env env, Napi::Object exports) {
   exports.Set("measure", Napi::Function::New(env, measure_variant));
   exports.Set("maxK", Napi::Number::New(env, kMaxK));
   exports.Set("maxRows", Napi::Number::New(env, kMaxRows));
+  exports.Set("maxVocab", Napi::Number::New(env, kMaxVocab));
   Napi::Array regimes = Napi::Array::New(env, kRegimes);
   for (uint32_t i = 0; i < kRegimes; i++) regimes.Set(i, name_of(static_cast<Regime>(i)));
   exports.Set("regimes", regimes);

@@ -112,7 +112,10 @@ class Implementation implements CudaBackend {
     const own = logits instanceof OwnLogits ? this.#requireOwn(logits) : undefined;
     const { maxK } = this.limits;
     const resolved = own ? resolveOptions(options, own, maxK) : resolveHostOptions(logits as HostLogits, options, maxK);
-    const { rows, k } = resolved;
+    const { rows, vocab, k } = resolved;
+    if (vocab > this.#native.maxVocab) {
+      throw invalidArgument("vocab", `at most ${this.#native.maxVocab}`, vocab, "Split the rows.");
+    }
     if (rows > this.#native.maxRows) {
       throw invalidArgument("rows", `at most ${this.#native.maxRows}`, rows, "Split the rows over several calls.");
     }

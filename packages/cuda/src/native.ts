@@ -26,6 +26,7 @@ export interface NativeMeasurement {
 export interface Native {
   readonly maxK: number;
   readonly maxRows: number;
+  readonly maxVocab: number;
   readonly regimes: readonly string[];
   open(device: number): Promise<{ context: NativeContext; device: string }>;
   softmaxTopK(
