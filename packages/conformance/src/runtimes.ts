@@ -21,6 +21,18 @@ export interface PageOptions {
 }
 
 /**
+ * A program that runs the quick set on a backend and returns what a Report counts.
+ *
+ * @param create the name of the function that makes the backend.
+ * @param module what exports it.
+ */
+export const casesProgram = (create: string, module: string): string => `
+  const { runCases } = await import("@fused-topk/conformance/cases");
+  const { ${create} } = await import("${module}");
+  const { passed, failed, skipped } = await runCases(await ${create}());
+  return { passed, failed, skipped };`;
+
+/**
  * Runs a program in a page of a headless Chromium with WebGPU on the software adapter.
  *
  * @param program the body of an async function; what it returns travels back as JSON does.

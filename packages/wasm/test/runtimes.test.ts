@@ -2,15 +2,10 @@
 /** The built package where users run it: a page of a browser, and Deno. And how large it is. */
 import { readFile } from "node:fs/promises";
 import { gzipSync } from "node:zlib";
-import { runInBrowser, runInDeno } from "@fused-topk/conformance/runtimes";
+import { casesProgram, runInBrowser, runInDeno } from "@fused-topk/conformance/runtimes";
 import { expect, test } from "vitest";
 
-const program = `
-  const { runCases } = await import("@fused-topk/conformance/cases");
-  const { createWasmBackend } = await import("@fused-topk/wasm");
-  const { passed, failed, skipped } = await runCases(await createWasmBackend());
-  return { passed, failed, skipped };`;
-
+const program = casesProgram("createWasmBackend", "@fused-topk/wasm");
 const allPassed = { passed: expect.toSatisfy((count: number) => count > 400), failed: 0, skipped: 0 };
 
 test("in a page of a browser", async () => {
