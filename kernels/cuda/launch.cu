@@ -178,7 +178,7 @@ bool plan_forced(const Problem& p, DType dtype, const DeviceProperties& device, 
     if (!decode_can_run(p, dtype, device, regime)) return false;
   } else {
     const uint32_t tile = logits_a_tile(bytes_per_element(dtype));
-    if (regime == Regime::split && (p.vocab < 2 * tile || p.rows > kMaxRows / 2)) return false;
+    if (regime == Regime::split && p.vocab < 2 * tile) return false;
     const uint32_t parts = parts_of(p, dtype, device, regime);
     if (!stream_fits(p, dtype, device, parts, regime == Regime::stream_wide)) return false;
   }

@@ -12,16 +12,33 @@ namespace fused_topk {
 
 struct F32 {
   using Storage = float;
-  static constexpr int kPerVector = 4;
+  static constexpr int kPerVector = 4, kUnusedBits = 0;  // of a float32, the low bits that tell no two logits apart
 };
 struct F16 {
   using Storage = uint16_t;
-  static constexpr int kPerVector = 8;
+  static constexpr int kPerVector = 8, kUnusedBits = 13;
 };
 struct BF16 {
   using Storage = uint16_t;
-  static constexpr int kPerVector = 8;
+  static constexpr int kPerVector = 8, kUnusedBits = 16;
 };
+
+// order_key without its unused bits, in which keys that follow each other are neighbours.
+template <class D>
+__device__ __forceinline__ uint32_t short_key(float logit) {
+  return order_key(logit) >> D::kUnusedBits;
+}
+template <class D>
+__device__ __forceinline__ uint32_t short_key_of_number(float logit) {
+  return order_key_of_number(logit) >> D::kUnusedBits;
+}
+template <class D>
+__device__ __forceinline__ float logit_of_short_key(uint32_t key) {
+  const uint32_t whole = key << D::kUnusedBits;
+  return logit_of_key(whole & 0x80000000u ? whole : whole | ((1u << D::kUnusedBits) - 1));
+}
+template <class D>
+constexpr uint32_t kShortKeyNegativeInfinity = kKeyNegativeInfinity >> D::kUnusedBits;
 
 template <class D>
 __device__ __forceinline__ float widen(typename D::Storage stored);
@@ -80,6 +97,44 @@ __device__ __forceinline__ float logit_of(const uint4 (&v)[kCount], uint32_t i) 
     const uint32_t word = pick(words, i / 2);
     return widen<D>(static_cast<uint16_t>(i % 2 ? word >> 16 : word));
   }
+}
+
+// Which of the logits of some vectors are at least `bound`, one of the dtype: a bit each, of which number_of_bit tells.
+template <class D, int kCount>
+__device__ __forceinline__ uint32_t reaching(const uint4 (&v)[kCount], float bound) {
+  constexpr int kWords = 4 * kCount, kPerWord = D::kPerVector / 4;
+  static_assert(kWords * kPerWord <= 32, "a bit for each");
+#if __CUDA_ARCH__ >= 900
+  constexpr bool kPairs = kPerWord == 2;
+#else
+  constexpr bool kPairs = false;
+#endif
+  uint32_t bits = 0, pair = 0;
+  if constexpr (kPairs) {
+    pair = std::is_same_v<D, BF16> ? __float_as_uint(bound) >> 16 : __half_as_ushort(__float2half_rn(bound));
+    pair |= pair << 16;
+  }
+#pragma unroll
+  for (int w = 0; w < kWords; w++) {
+    const uint32_t word = word_of(v[w / 4], w % 4);
+    uint32_t mask = 0;
+    if constexpr (kPairs && std::is_same_v<D, BF16>) {
+      asm("set.ge.u32.bf16x2 %0, %1, %2;" : "=r"(mask) : "r"(word), "r"(pair));
+    } else if constexpr (kPairs) {
+      asm("set.ge.u32.f16x2 %0, %1, %2;" : "=r"(mask) : "r"(word), "r"(pair));
+    } else {
+#pragma unroll
+      for (int h = 0; h < kPerWord; h++) {
+        if (element<D>(v[w / 4], w % 4 * kPerWord + h) >= bound) mask |= 1u << (w + 16 * h);
+      }
+    }
+    bits |= mask & (1u << w | 1u << (w + 16));
+  }
+  return bits;
+}
+template <class D>
+__device__ __forceinline__ uint32_t number_of_bit(uint32_t bit) {
+  return D::kPerVector == 4 ? bit : bit % 16 * 2 + bit / 16;
 }
 
 // The largest element of some vectors that is a number; NaN when there is none.

@@ -274,41 +274,48 @@ struct Selection {
     __syncthreads();
   }
 
-  // Warp: puts the candidates of the set bits into the buffer; the bits of those that found no room stay.
-  template <class CandidateOf>
-  __device__ __forceinline__ void append(uint32_t& chosen, CandidateOf candidate_of) {
+  // Warp: puts the chosen of a thread's items, by bits, into the buffer; the bits of those that found no room stay.
+  // raw_of(bit) is what a thread knows of an item without effort, refine(raw) the candidate. Few are chosen, and not by
+  // all lanes alike: so a lane stores what is raw, and the lanes share the refining.
+  template <class RawOf, class Refine>
+  __device__ __forceinline__ void append(uint32_t& chosen, RawOf raw_of, Refine refine) {
     if (__builtin_expect(control.cut != 0, 0)) {
       for (uint32_t bits = chosen; bits; bits &= bits - 1) {
-        if (candidate_of(__ffs(bits) - 1) < control.cut) chosen ^= bits & (0 - bits);
+        if (refine(raw_of(__ffs(bits) - 1)) < control.cut) chosen ^= bits & (0 - bits);
       }
     }
     const uint32_t n = __popc(chosen), inclusive = warp_scan(n, lane()), all = __shfl_sync(kFullWarp, inclusive, 31);
     if (all == 0) return;
-    uint32_t place = 0;
-    if (lane() == 0) place = atomicAdd(&control.count, all);
-    place = __shfl_sync(kFullWarp, place, 0) + inclusive - n;
-    if (n != 0 && place + n > capacity) {
-      atomicMin(&control.refused, place);
-      return;
+    uint32_t first = 0;
+    if (lane() == 0) first = atomicAdd(&control.count, all);
+    first = __shfl_sync(kFullWarp, first, 0);
+    uint32_t place = first + inclusive - n, end = first + all;
+    if (__builtin_expect(end > capacity, 0)) {
+      const uint32_t refused = __ballot_sync(kFullWarp, n != 0 && place + n > capacity);  // the last lanes that have any
+      end = __shfl_sync(kFullWarp, place, __ffs(refused) - 1);
+      if (lane() == 0) atomicMin(&control.refused, end);
     }
-    for (; chosen; chosen &= chosen - 1) {
-      const Candidate c = candidate_of(__ffs(chosen) - 1);
-      buffer[place++] = c;
+    if (place < end) {
+      for (; chosen; chosen &= chosen - 1) buffer[place++] = raw_of(__ffs(chosen) - 1);
+    }
+    __syncwarp();
+    for (uint32_t i = first + lane(); i < end; i += 32) {
+      const Candidate c = refine(buffer[i]);
+      buffer[i] = c;
       atomicAdd(&histogram[binning(c)], 1u);
     }
   }
 
-  // Block: appends what choose(0), choose(step), ... below `count` choose, a bit for each candidate_of(base, bit). The
-  // buffer is cut where it is full. Ends with a barrier.
-  template <class Choose, class CandidateOf>
-  __device__ __forceinline__ void append_all(uint64_t count, uint32_t step, Choose choose, CandidateOf candidate_of) {
-    uint64_t base = 0;
-    uint32_t chosen = 0;
+  // Block: appends what choose(0), choose(step), ... choose of `count` items, of which each warp looks at step / kWarps
+  // in sequence at a time. The buffer is cut where it is full. Ends with a barrier.
+  template <class Choose, class RawOf, class Refine>
+  __device__ __forceinline__ void append_all(uint32_t count, uint32_t step, Choose choose, RawOf raw_of, Refine refine) {
+    uint32_t base = 0, chosen = 0;
     bool full = false;  // for somebody of the warp
     while (true) {
-      for (; base < count; base += step) {
+      for (; base == 0 || base + step / kWarps * warp() < count; base += step) {
         if (!full) chosen = choose(base);
-        append(chosen, [&](uint32_t bit) { return candidate_of(base, bit); });
+        append(chosen, raw_of, [&](Candidate raw) { return refine(base, raw); });
         full = __any_sync(kFullWarp, chosen != 0);
         if (full) break;
       }

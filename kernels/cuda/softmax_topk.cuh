@@ -46,8 +46,8 @@ constexpr float kRescaleAbove = 8.0f;             // in powers of two over the r
 struct PartState {
   PartialSum sum;
   uint32_t count;    // candidates
-  uint32_t highest;  // key of the largest logit
-  uint32_t edge;     // a key that K candidates of this part reach, or that of -inf
+  uint32_t highest;  // short key of the largest logit
+  uint32_t edge;     // one that K candidates of this part reach, or that of -inf
 };
 
 // How the launcher cuts the rows into parts and groups, and shared memory into arrays.
@@ -56,6 +56,7 @@ struct StreamPlan {
   // log2 of the vectors of a group: 0, a vector; 2, what a thread has of a tile; to 7, a tile; more, several tiles of
   // the part.
   uint32_t group_shift;
+  uint32_t index_bits, index_mask;         // as many bits as an index of the row has
   uint32_t groups;                         // a part: at least its own, however the row is aligned
   uint32_t capacity;                       // of the candidate buffer
   uint32_t room;                           // candidates for which there is place beside the buffer
@@ -75,6 +76,22 @@ __host__ __device__ constexpr uint32_t list_length(uint32_t k) { return k + k / 
 // Candidates a part may publish: the K best and some that only an exact cut would tell from them.
 __host__ __device__ constexpr uint32_t published(uint32_t k) { return k + k / 2 + kCrowded; }
 
+// A Candidate in as few bits as it needs: the short key of its logit, then the index, of index_bits, turned. So bins over
+// a range of them are as fine among equal logits as among different ones.
+template <class D>
+struct Packing {
+  uint32_t index_bits, index_mask;
+
+  __device__ __forceinline__ Candidate lowest(uint32_t key) const { return static_cast<Candidate>(key) << index_bits; }
+  __device__ __forceinline__ Candidate highest(uint32_t key) const { return lowest(key) | index_mask; }
+  __device__ __forceinline__ Candidate operator()(float number, uint32_t index) const {
+    return lowest(short_key_of_number<D>(number)) | (index ^ index_mask);
+  }
+  __device__ __forceinline__ uint32_t key(Candidate c) const { return static_cast<uint32_t>(c >> index_bits); }
+  __device__ __forceinline__ float logit(Candidate c) const { return logit_of_short_key<D>(key(c)); }
+  __device__ __forceinline__ uint32_t index(Candidate c) const { return ~static_cast<uint32_t>(c) & index_mask; }
+};
+
 struct RowTotals {
   float max, sum, inverse_sum;  // the sum is against the max; NaN where the row has no softmax
 };
@@ -82,7 +99,7 @@ struct RowTotals {
 struct StreamControl {
   SelectControl select;
   PartialSum sums[32];              // by warp
-  uint32_t bound[32], highest[32];  // keys, by warp: what its share of K groups reach; its largest logit
+  uint32_t bound[32], highest[32];  // short keys, by warp: what its share of K groups reach; its largest logit
   uint32_t listed;
   uint32_t ticket;
 };
@@ -140,14 +157,14 @@ struct Stream {
   const StreamPlan& plan;
   unsigned char* work;
   StreamControl& control;
-  uint32_t* maxima;  // keys, by group of the part
+  uint32_t* maxima;  // short keys, by group of the part
   Selection<kThreads> select;
   uint64_t row;
   uint32_t part;
   const Storage* start;  // of the row
   uint32_t lead;         // logits between the line in which the row begins and its start
   uint32_t tiles;        // of the part; its j-th is the row's (j * parts + part)-th
-  uint32_t highest;      // key of the largest logit
+  uint32_t highest;      // short key of the largest logit
   ThreadSum total;       // of this thread
 
   __device__ __forceinline__ uint32_t thread() const { return threadIdx.x; }
@@ -161,6 +178,7 @@ struct Stream {
     tiles = of_row > part ? (of_row - part - 1) / plan.parts + 1 : 0;
   }
   __device__ __forceinline__ const uint4* vectors() const { return reinterpret_cast<const uint4*>(start - lead); }
+  __device__ __forceinline__ Packing<D> packing() const { return {plan.index_bits, plan.index_mask}; }
 
   // Reads the part: its group maxima, and the thread's sum. Each warp leaves a bound that its share of K groups reach.
   __device__ __forceinline__ void read_part() {
@@ -196,8 +214,6 @@ struct Stream {
 #pragma unroll
     for (int i = 0; i < kStages; i++) fetch(i * kStageBytes);
 
-    const int merged =
-        ::min(static_cast<int>(plan.group_shift) - 2, 5);  // log2 of the threads of a group, below a tile
     total.start();
     float largest = quiet_nan(), of_others = quiet_nan();  // of every second tile
     uint32_t stage = 0;
@@ -216,10 +232,10 @@ struct Stream {
       const float swapped = of_others;
       of_others = fmaxf(largest, max);
       largest = swapped;
-      if (merged == 0) {
-        maxima[tile * 32 + lane()] = order_key(max);
+      if (plan.group_shift == 2) {
+        maxima[tile * 32 + lane()] = short_key<D>(max);
       } else {
-        store_maxima(tile, max, v, merged);
+        store_maxima(tile, max, v);
       }
       if (max >= total.limit) total.rescale(max, scale);
       float sums[2] = {0, 0};
@@ -229,37 +245,51 @@ struct Stream {
       }
       total.sum += sums[0] + sums[1];
     }
-    const uint32_t a = order_key(largest), b = order_key(of_others), highest_of_warp = warp_max(::max(a, b));
-    const uint32_t bound = bounded_by_warps() ? warp_ranked(a, b, (problem.k + kWarps - 1) / kWarps, lane()) : 0;
+    const uint32_t a = short_key<D>(largest), b = short_key<D>(of_others), highest_of_warp = warp_max(::max(a, b));
+    const uint32_t bound = bound_of_warp(a, b);
     if (lane() == 0) {
       control.bound[warp()] = bound;
       control.highest[warp()] = highest_of_warp;
     }
   }
 
-  // Whether the maxima of every thread's even and of its odd tiles are enough to bound the K best. Where threads share
-  // groups they bound logits, not groups, which a select goes by.
-  __device__ __forceinline__ bool bounded_by_warps() const {
-    return problem.k <= kThreads && tiles >= 2 * kWarps && (plan.group_shift <= 2 || problem.k <= kFewK);
+  // A key that this warp's share of K groups reach, from the maxima of every thread's even and of its odd tiles; 0 where
+  // they say nothing. For few, as close as they allow, and then it may as well be K logits; for many it is where a
+  // radix select begins.
+  __device__ __forceinline__ uint32_t bound_of_warp(uint32_t a, uint32_t b) const {
+    const uint32_t k = problem.k;
+    if (tiles < 2 * kWarps) return 0;
+    if (k <= kFewK) return warp_ranked(a, b, (k + kWarps - 1) / kWarps, lane());
+    const uint32_t shared_by = plan.group_shift <= 2 ? 0 : plan.group_shift - 2;  // log2 of the threads of a group
+    const uint64_t threads = uint64_t{k} << shared_by;
+    if (threads > 2 * kThreads || plan.group_shift > 7) return 0;
+    return warp_min(threads <= kThreads ? ::max(a, b) : ::min(a, b));
   }
 
   // Maxima of groups that are not what a thread has of a tile.
-  __device__ __forceinline__ void store_maxima(uint32_t tile, float max, const uint4 (&v)[kVectors], int merged) {
-    if (merged < 0) {
-      uint4 keys;
-      const uint4 vector[kVectors][1] = {{v[0]}, {v[1]}, {v[2]}, {v[3]}};
-      keys.x = order_key(max_of<D>(vector[0]));
-      keys.y = order_key(max_of<D>(vector[1]));
-      keys.z = order_key(max_of<D>(vector[2]));
-      keys.w = order_key(max_of<D>(vector[3]));
-      reinterpret_cast<uint4*>(maxima)[tile * 32 + lane()] = keys;
+  __device__ __forceinline__ void store_maxima(uint32_t tile, float max, const uint4 (&v)[kVectors]) {
+    const uint32_t shift = plan.group_shift;
+    if (shift < 2) {
+      uint32_t keys[kVectors];
+#pragma unroll
+      for (int u = 0; u < kVectors; u++) {
+        const uint4 vector[1] = {v[u]};
+        keys[u] = short_key<D>(max_of<D>(vector));
+      }
+      if (shift == 0) {
+        reinterpret_cast<uint4*>(maxima)[tile * 32 + lane()] = make_uint4(keys[0], keys[1], keys[2], keys[3]);
+      } else {
+        reinterpret_cast<uint2*>(maxima)[tile * 32 + lane()] =
+            make_uint2(::max(keys[0], keys[1]), ::max(keys[2], keys[3]));
+      }
       return;
     }
-    uint32_t key = order_key(max);
-    for (int step = 1; step < 1 << merged; step *= 2) key = ::max(key, __shfl_xor_sync(kFullWarp, key, step));
-    if (lane() & ((1 << merged) - 1)) return;
-    const uint32_t group = (tile * 32 + lane()) >> (plan.group_shift - 2);
-    if (plan.group_shift <= 7) {
+    const uint32_t threads = 1u << (::min(shift, 7u) - 2);  // of a group, of this tile
+    uint32_t key = short_key<D>(max);
+    for (uint32_t step = 1; step < threads; step *= 2) key = ::max(key, __shfl_xor_sync(kFullWarp, key, step));
+    if (lane() & (threads - 1)) return;
+    const uint32_t group = (tile * 32 + lane()) >> (shift - 2);
+    if (shift <= 7) {
       maxima[group] = key;
     } else {
       atomicMax(&maxima[group], key);
@@ -302,6 +332,7 @@ struct Stream {
 #pragma unroll
       for (int u = 0; u < kFours; u++) {
         const uint32_t group = 4 * (base + u * kThreads);
+        if (group - 4 * lane() >= groups) break;
 #pragma unroll
         for (int j = 0; j < 4; j++) chosen |= reaches(group + j, word_of(keys[u], j)) ? 1u << (4 * u + j) : 0u;
       }
@@ -331,7 +362,7 @@ struct Stream {
     if (groups > k && !(k <= kFewK && edge > 0)) {
       edge = select.template radix_select<uint32_t>(k, spare_groups(k), edge, highest, each_key).key;
     }
-    edge = ::max(edge, kKeyNegativeInfinity);  // no group without a number
+    edge = ::max(edge, kShortKeyNegativeInfinity<D>);  // no group without a number
     if (__builtin_expect(!list_groups(groups, [&](uint32_t, uint32_t key) { return key >= edge; }), 0)) {
       const auto found = select.template radix_select<uint32_t>(k, spare_groups(k), edge, highest, each_key);
       edge = found.key;
@@ -352,10 +383,10 @@ struct Stream {
       __syncthreads();
       list_groups(groups, [&](uint32_t group, uint32_t key) { return key > edge || (key == edge && group <= last); });
     }
-    select.top = static_cast<Candidate>(::max(highest, edge)) << 32 | 0xFFFFFFFFu;
-    select.binning = make_binning(static_cast<Candidate>(edge) << 32 | ~(problem.vocab - 1), select.top);
-    open(control.listed, logit_of_key(edge));
-    if (edge == kKeyNegativeInfinity) count_unbounded();
+    select.top = packing().highest(::max(highest, edge));
+    select.binning = make_binning(packing().lowest(edge), select.top);
+    open(control.listed, logit_of_short_key<D>(edge));
+    if (edge == kShortKeyNegativeInfinity<D>) count_unbounded();
     return edge;
   }
 
@@ -370,54 +401,56 @@ struct Stream {
 
   // Block: reads the listed groups again, kRound vectors a thread at a time.
   __device__ __forceinline__ void open(uint32_t listed, float at_least) {
-    constexpr int kPerVector = D::kPerVector, kRound = 4;
-    const uint32_t shift = plan.group_shift;
-    const uint64_t count = static_cast<uint64_t>(listed) << shift;
-    // The index in the row of the first logit of vector i of the listed groups.
-    const auto first_of = [&](uint64_t i) {
-      const uint32_t in_group = static_cast<uint32_t>(i) & ((1u << shift) - 1);
-      const uint32_t of_part = (static_cast<uint32_t>(list()[i >> shift]) << shift) + in_group;
+    constexpr uint32_t kPerVector = D::kPerVector, kRound = 4;
+    const uint32_t shift = plan.group_shift, count = listed << shift, vocab = problem.vocab;
+    // The index in the row of the first logit of vector i of the listed groups; it wraps before the row.
+    const auto first_of = [&](uint32_t i) {
+      const uint32_t of_part = (static_cast<uint32_t>(list()[i >> shift]) << shift) + (i & ((1u << shift) - 1));
       const uint32_t tile = of_part / kTileVectors * plan.parts + part;
       return (tile * kTileVectors + of_part % kTileVectors) * kPerVector - lead;
     };
+    const auto vector_of = [&](uint32_t base, uint32_t lane) { return base + kRound * (warp() * 32 + lane); };
     uint4 v[kRound];
-    const auto choose = [&](uint64_t base) {
-      uint32_t chosen = 0;
+    const auto choose = [&](uint32_t base) {
+      const uint32_t i = vector_of(base, lane()), first = i < count ? first_of(i) : vocab;
+      if (shift >= 2 && first < vocab && vocab - first >= kRound * kPerVector) {  // all of one group
+        const uint4* const group = reinterpret_cast<const uint4*>(start + first);
 #pragma unroll
-      for (int u = 0; u < kRound; u++) {
-        const uint64_t i = base + u * kThreads + thread();
-        v[u] = load_masked<D>(start, problem.vocab, i < count ? first_of(i) : problem.vocab);
+        for (int u = 0; u < kRound; u++) v[u] = __ldg(group + u);
+      } else {
+#pragma unroll
+        for (int u = 0; u < kRound; u++) v[u] = load_masked<D>(start, vocab, i + u < count ? first_of(i + u) : vocab);
       }
       if (base == 0) {  // while they are on their way
         const PartialSum sum = warp_merge(total.reference, total.sum);
         if (lane() == 0) control.sums[warp()] = sum;
       }
-#pragma unroll
-      for (int i = 0; i < kRound * kPerVector; i++) {
-        chosen |= element<D>(v[i / kPerVector], i % kPerVector) >= at_least ? 1u << i : 0u;
-      }
+      uint32_t chosen = reaching<D>(v, at_least);
       if (__builtin_expect(at_least == -infinity(), 0)) {  // what is not of the row reaches it too
-#pragma unroll
-        for (int u = 0; u < kRound; u++) {
-          const uint64_t i = base + u * kThreads + thread();
-          const uint32_t first = i < count ? first_of(i) : problem.vocab;
-          for (int j = 0; j < kPerVector; j++) {
-            if (first + j >= problem.vocab) chosen &= ~(1u << (u * kPerVector + j));
-          }
+        for (uint32_t bits = chosen; bits; bits &= bits - 1) {
+          const uint32_t logit = number_of_bit<D>(__ffs(bits) - 1), at = i + logit / kPerVector;
+          if (at >= count || first_of(at) + logit % kPerVector >= vocab) chosen ^= bits & (0 - bits);
         }
       }
       return chosen;
     };
-    select.append_all(::max(count, uint64_t{1}), kRound * kThreads, choose, [&](uint64_t base, uint32_t bit) {
-      const uint32_t index = first_of(base + bit / kPerVector * kThreads + thread()) + bit % kPerVector;
-      return make_candidate_of_number(logit_of<D>(v, bit), index);
-    });
+    // Raw is the logit, and where it comes from: its number among those of its lane, and the lane.
+    const auto raw_of = [&](uint32_t bit) {
+      const uint32_t logit = number_of_bit<D>(bit);
+      return static_cast<Candidate>(__float_as_uint(logit_of<D>(v, logit))) << 32 | (logit * 32 + lane());
+    };
+    const auto refine = [&](uint32_t base, Candidate raw) {
+      const uint32_t from = static_cast<uint32_t>(raw), logit = from / 32;
+      const uint32_t first = first_of(vector_of(base, from % 32) + logit / kPerVector);
+      return packing()(__uint_as_float(static_cast<uint32_t>(raw >> 32)), first + logit % kPerVector);
+    };
+    select.append_all(count, kRound * kThreads, choose, raw_of, refine);
   }
 
   // Warp: the row's totals, from the `count` sums that sum_of gives.
   template <class SumOf>
   __device__ __forceinline__ RowTotals totals_of(SumOf sum_of, uint32_t count) const {
-    const float max = logit_of_key(highest);
+    const float max = logit_of_short_key<D>(highest);
     float sum = 0;
     for (uint32_t i = lane(); i < count; i += 32) {
       const PartialSum part = sum_of(i);
@@ -473,8 +506,8 @@ struct Stream {
     } else {
       RowTotals totals = totals_of(sum_of, count);
       select.sort(n, need, select.buffer + plan.capacity, plan.room, [&](uint32_t rank, Candidate c) {
-        probs[rank] = probability_of(candidate_logit(c), totals);
-        indices[rank] = candidate_index(c);
+        probs[rank] = probability_of(packing().logit(c), totals);
+        indices[rank] = packing().index(c);
       });
       if (fabsf(totals.max * problem.scale.high) >= kCoarse && fabsf(totals.max) < infinity()) {
         totals = sum_again(totals.max, need);
@@ -529,7 +562,7 @@ struct Stream {
   __device__ __forceinline__ void merge_parts() {
     const PartState* const states = plan.states + row * plan.parts;
     const Candidate* const candidates = plan.candidates + row * plan.parts * published(problem.k);
-    uint32_t edge = kKeyNegativeInfinity, longest = 0;
+    uint32_t edge = kShortKeyNegativeInfinity<D>, longest = 0;
     for (uint32_t i = lane(); i < plan.parts; i += 32) {
       edge = max(edge, __ldcg(&states[i].edge));
       highest = max(highest, __ldcg(&states[i].highest));
@@ -538,25 +571,23 @@ struct Stream {
     edge = warp_max(edge);
     highest = warp_max(highest);
     longest = warp_max(longest);
-    select.top = static_cast<Candidate>(max(highest, edge)) << 32 | 0xFFFFFFFFu;
+    select.top = packing().highest(max(highest, edge));
     constexpr uint32_t kRound = 4;
-    const uint64_t slots = static_cast<uint64_t>(plan.parts) * longest;
+    const uint32_t slots = plan.parts * longest;
     Candidate c[kRound];
-    const auto choose = [&](uint64_t base) {
+    const auto choose = [&](uint32_t base) {
       uint32_t chosen = 0;
 #pragma unroll
       for (uint32_t u = 0; u < kRound; u++) {
-        const uint64_t at = base + u * kThreads + thread();
-        const uint32_t from = static_cast<uint32_t>(at / longest),
-                       i = static_cast<uint32_t>(at - uint64_t{from} * longest);
+        const uint32_t at = base + (warp() * kRound + u) * 32 + lane(), from = at / longest, i = at - from * longest;
         const bool there = at < slots && from != part && i < __ldcg(&states[from].count);
         c[u] = there ? __ldcg(candidates + uint64_t{from} * published(problem.k) + i) : 0;
-        chosen |= c[u] >> 32 >= edge ? 1u << u : 0u;
+        chosen |= packing().key(c[u]) >= edge ? 1u << u : 0u;
       }
       return chosen;
     };
-    select.append_all(slots, kRound * kThreads, choose,
-                      [&](uint64_t, uint32_t u) { return u & 2 ? (u & 1 ? c[3] : c[2]) : (u & 1 ? c[1] : c[0]); });
+    const auto raw_of = [&](uint32_t u) { return u & 2 ? (u & 1 ? c[3] : c[2]) : (u & 1 ? c[1] : c[0]); };
+    select.append_all(slots, kRound * kThreads, choose, raw_of, [](uint32_t, Candidate raw) { return raw; });
   }
 
   // Blocks that run side by side on a multiprocessor would all stream, and then all select while memory idles. So each of
@@ -589,7 +620,7 @@ struct Stream {
   }
 };
 
-// Grid: rows * parts blocks. Dynamic shared memory: stream_shared_bytes(plan).
+// Grid: rows x parts blocks. Dynamic shared memory: stream_shared_bytes(plan).
 template <class D, int kThreads, int kStages>
 __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
     softmax_topk_stream(const __grid_constant__ Problem problem, const __grid_constant__ StreamPlan plan) {
@@ -602,7 +633,6 @@ __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
     extern __shared__ __align__(128) unsigned char shared[];
     StreamControl& control = *reinterpret_cast<StreamControl*>(shared + plan.work_bytes);
     uint32_t* const histogram = reinterpret_cast<uint32_t*>(&control + 1);
-    const uint64_t row = blockIdx.x / plan.parts;
     Stream<D, kThreads, kStages> kernel{
         problem,
         plan,
@@ -610,8 +640,8 @@ __global__ void __launch_bounds__(kThreads, 1024 / kThreads)
         control,
         histogram + kBins,
         {control.select, histogram, reinterpret_cast<Candidate*>(shared), plan.capacity, problem.k, 0, {}},
-        row,
-        static_cast<uint32_t>(blockIdx.x - row * plan.parts)};
+        blockIdx.x,
+        blockIdx.y};
     kernel.run();
   }
 }

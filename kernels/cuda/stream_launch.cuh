@@ -46,7 +46,7 @@ inline bool plan_stream(const Problem& p, size_t bytes_per_logit, const DevicePr
   const auto fits = [&](uint32_t shift) {
     return (groups(shift) + 4) * sizeof(uint32_t) <= free && groups(shift) <= 0xFFFF;  // a list has 16 bits a group
   };
-  uint32_t shift = groups(2) < 4 * uint64_t{p.k} && fits(0) ? 0 : 2;
+  uint32_t shift = groups(2) < 4 * uint64_t{p.k} ? 0 : 2;
   while (!fits(shift)) {
     if (shift++ == kMostGroupShift) return false;
   }
@@ -58,6 +58,7 @@ inline bool plan_stream(const Problem& p, size_t bytes_per_logit, const DevicePr
   *plan = {};
   plan->parts = parts;
   plan->group_shift = shift;
+  while (p.vocab - 1 > plan->index_mask) plan->index_mask = 2 * plan->index_mask + 1, plan->index_bits++;
   plan->groups = static_cast<uint32_t>(group_count);
   plan->capacity = static_cast<uint32_t>(buffer + extra / sizeof(Candidate));
   plan->room = static_cast<uint32_t>(room);
@@ -82,7 +83,7 @@ cudaError_t launch_stages(const Problem& p, const StreamPlan& plan, cudaStream_t
   const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   if (status != cudaSuccess) return status;
-  kernel<<<p.rows * plan.parts, kThreads, bytes, stream>>>(p, plan);
+  kernel<<<dim3(p.rows, plan.parts), kThreads, bytes, stream>>>(p, plan);
   return cudaGetLastError();
 }
 

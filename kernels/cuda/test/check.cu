@@ -1,7 +1,7 @@
 // Checks every regime of the launcher on a GPU against the contract, on data made to break selections.
 //
-//   check [tiny|quick|full] [data]    tiny: small enough for compute-sanitizer; `data` is the number of one kind.
-//                                     Exit code 1 when anything is wrong.
+//   check [tiny|quick|full] [data] [regime]    tiny: small enough for compute-sanitizer; `data` is the number of one kind,
+//                                              -1 of all. Exit code 1 when anything is wrong.
 //
 // The check trusts no sort: a result is exact when its indices are strictly in the contract's order and exactly k
 // logits of the row come no later than the last of them. Probabilities are compared with float64 over the whole row.
@@ -261,6 +261,7 @@ struct Shape {
 
 struct Checker {
   DeviceProperties device;
+  const char* only = nullptr;  // a regime
   char* logits = nullptr;
   size_t logits_bytes = 0;
   char* results = nullptr;
@@ -299,6 +300,7 @@ struct Checker {
               reinterpret_cast<float*>(results) + 2 * entries};
     for (uint32_t r = 0; r < kRegimes; r++) {
       Plan chosen;
+      if (only && std::strcmp(only, name_of(static_cast<Regime>(r))) != 0) continue;
       if (!plan_forced(p, dtype, device, static_cast<Regime>(r), &chosen)) continue;
       if (chosen.scratch_bytes > scratch_bytes) {
         ensure(&scratch, &scratch_bytes, chosen.scratch_bytes);
@@ -346,7 +348,9 @@ struct Checker {
 int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "quick";
   const bool full = mode == "full", tiny = mode == "tiny";
+  const int one = argc > 2 ? std::atoi(argv[2]) : -1;
   Checker checker;
+  if (argc > 3) checker.only = argv[3];
   CHECK(cudaSetDevice(0));
   CHECK(query_device(0, &checker.device));
   CHECK(cudaMalloc(&checker.faults, sizeof(Faults)));
@@ -362,7 +366,7 @@ int main(int argc, char** argv) {
   // A row of one part and a part of a row reach every phase of a stream with one overflow of the buffer.
   const std::vector<Shape> tiny_shapes = {{2, 33, 8}, {33, 104, 8}, {2, 12007, 50}, {1, 6007, 1500}};
   for (int data = 0; data < kDataKinds; data++) {
-    if (argc > 2 && std::atoi(argv[2]) != data) continue;
+    if (one >= 0 && one != data) continue;
     for (const Shape& shape : tiny ? tiny_shapes : quick) checker.all_dtypes(shape, data, 1.0, data % 5, data % 3);
     // Aligned rows, padded or not: gating copies these by vectors.
     for (uint32_t vocab : {64u, 104u, 200u, 256u}) checker.all_dtypes({35, vocab, 8}, data, 1.0, 0, 0);
@@ -370,7 +374,7 @@ int main(int argc, char** argv) {
       for (const Shape& shape : more) checker.all_dtypes(shape, data, 1.0, data % 7, (data * 3) % 11);
     }
   }
-  if (argc <= 2 && !tiny) {
+  if (one < 0 && !tiny) {
     for (uint32_t k : {6u, 8u}) checker.all_dtypes({100003, 64, k}, kNearLevels, 1.0, 0, 0);
     for (double temperature : {0.01, 0.7, 3.0, 1e-30, 1e30, 1.2e-38, 3.4e38}) {
       for (int data : {kNormal, kHuge, kNarrow, kEqual, kSpecialRows, kHugeNarrow, kLateStart}) {
