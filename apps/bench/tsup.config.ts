@@ -7,5 +7,8 @@ export default defineConfig({
   target: "node20",
   platform: "node",
   clean: ["!web/**"], // the page is a build of its own
-  onSuccess: async () => cpSync("data", "dist/data", { recursive: true }),
+  onSuccess: async () => {
+    cpSync("data", "dist/data", { recursive: true });
+    cpSync("src/peers/torch_peer.py", "dist/torch_peer.py");
+  },
 });

@@ -18,6 +18,7 @@ export default defineConfig({
   external,
   onSuccess: async () => {
     cpSync("data", "dist/standalone/data", { recursive: true });
+    cpSync("src/peers/torch_peer.py", "dist/standalone/torch_peer.py");
     if (existsSync(addon)) cpSync(addon, "dist/standalone/fused_topk_cuda.node");
   },
 });

@@ -102,10 +102,13 @@ void fill_sets(const MeasureRequest& r, char* to, size_t set_bytes, cudaStream_t
   require(cudaMemcpyAsync(rows.at, r.host_template, row_bytes * r.template_rows, cudaMemcpyHostToDevice, stream));
   for (uint32_t set = 0; set < r.sets; set++) {
     char* const first = to + set * set_bytes;
-    // One turn of the template, then doubling.
-    for (uint32_t row = 0; row < std::min(r.rows, r.template_rows); row++) {
-      require(cudaMemcpyAsync(first + row * row_bytes, rows.bytes() + (row + set) % r.template_rows * row_bytes,
-                              row_bytes, cudaMemcpyDeviceToDevice, stream));
+    // One turn of the template from row `set` on, which is two runs of rows; then doubling.
+    const uint32_t turn = std::min(r.rows, r.template_rows);
+    for (uint32_t row = 0; row < turn;) {
+      const uint32_t from = (row + set) % r.template_rows, run = std::min(turn - row, r.template_rows - from);
+      require(cudaMemcpyAsync(first + row * row_bytes, rows.bytes() + from * row_bytes, run * row_bytes,
+                              cudaMemcpyDeviceToDevice, stream));
+      row += run;
     }
     for (uint64_t have = r.template_rows; have < r.rows; have *= 2) {
       const uint64_t more = std::min<uint64_t>(have, r.rows - have);

@@ -80,7 +80,8 @@ ${Object.entries(groupSets)
   --seed N          of the generated logits; default 1, for fuzz a new one, which it prints
   --seconds N       fuzz: how long; default ${FUZZ_SECONDS}
   --json FILE       run, verify: write the result file
-  --peers           run: this project's CPU backends beside onnxruntime, TensorFlow.js and plain JavaScript, in float32
+  --peers           run: beside onnxruntime, TensorFlow.js, plain JavaScript and, on an NVIDIA GPU, PyTorch; in float32.
+                    With --backend cuda: those on the GPU alone, in any --dtype
   --quick           about 10 seconds instead of about 2 minutes
   --full            verify: the whole matrix
   --compare         the same as the command compare
@@ -140,12 +141,26 @@ export function parseOptions(argv: readonly string[]): Options {
   if (options.input !== undefined && options.data !== undefined) {
     throw new UsageError("Expected --input or --data but received both. Drop one.");
   }
-  for (const name of ["backend", "dtype", "path"] as const) {
-    if (options.peers && values[name] !== undefined) {
-      throw new UsageError(`--peers does not take --${name}: it is this project's CPU backends, in float32. Drop one.`);
-    }
-  }
+  if (options.peers) checkPeerOptions(options);
   return options;
+}
+
+/** Peers in host memory are this project's CPU backends and their like, in float32; `--backend cuda` is those on the GPU. */
+function checkPeerOptions({ backends, dtypes, path }: Options): void {
+  if (path !== undefined)
+    throw new UsageError("--peers does not take --path: peers are called as users call them. Drop one.");
+  const onGpu = backends?.join() === "cuda";
+  if (backends !== undefined && !onGpu) {
+    throw new UsageError(
+      `Expected cuda for --backend beside --peers but received "${backends.join()}". ` +
+        "It leaves only the peers on the GPU; without it there are all of them.",
+    );
+  }
+  if (dtypes !== undefined && !onGpu) {
+    throw new UsageError(
+      "--peers does not take --dtype: in host memory peers take float32. Drop it, or add --backend cuda.",
+    );
+  }
 }
 
 const SEE_HELP = "See --help.";

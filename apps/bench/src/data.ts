@@ -111,7 +111,10 @@ function decoded(dtype: "f16" | "bf16"): Float32Array {
 
 function encodeLogits(logits: Float32Array, dtype: DType): HostLogits {
   if (dtype === "f32") return logits;
-  return Uint16Array.from(logits, dtype === "f16" ? encodeFloat16 : encodeBFloat16);
+  const encode = dtype === "f16" ? encodeFloat16 : encodeBFloat16;
+  const bits = new Uint16Array(logits.length); // filled by a loop: Uint16Array.from goes through an iterator
+  for (let i = 0; i < bits.length; i++) bits[i] = encode(logits[i]!);
+  return bits;
 }
 
 /** One standard normal number. Source: Box and Muller, "A note on the generation of random normal deviates" (1958). */

@@ -22,7 +22,7 @@ export function formatBytes(bytes: number): string {
 /** A ratio with three significant digits. */
 export function formatRatio(ratio: number): string {
   if (ratio >= 100) return Math.round(ratio).toString();
-  if (ratio >= 1) return ratio.toFixed(ratio >= 10 ? 1 : 2);
+  if (ratio >= 0.995) return ratio.toFixed(ratio >= 10 ? 1 : 2);
   return ratio.toPrecision(2);
 }
 

@@ -34,8 +34,8 @@ const thorough: Readonly<Record<DeviceKind, Effort>> = {
 };
 const quick: Effort = { budget: 60, repeats: 5 };
 
-/** How long to measure on a device. */
-export function effortOf({ kind }: DeviceRecord, isQuick: boolean): Effort {
+/** How long to measure on a device of a kind. */
+export function effortOf(kind: DeviceKind, isQuick: boolean): Effort {
   return isQuick ? quick : thorough[kind];
 }
 
@@ -114,14 +114,15 @@ export function variantsOf(meter: Meter, { group }: ScenarioRecord): MeasuredVar
 }
 
 /** Input sets that push each other out of the caches of the device. */
-function setsOf(device: DeviceRecord, { rows, vocab, dtype }: ScenarioRecord): number {
-  const cold = { gpu: COLD_BYTES, cpu: COLD_BYTES_ON_CPU, software: COLD_BYTES_ON_SOFTWARE }[device.kind];
+export function setsOf(kind: DeviceKind, { rows, vocab, dtype }: Omit<ScenarioRecord, "group" | "data">): number {
+  const cold = { gpu: COLD_BYTES, cpu: COLD_BYTES_ON_CPU, software: COLD_BYTES_ON_SOFTWARE }[kind];
   return Math.min(MOST_SETS, Math.max(1, Math.ceil(cold / (rows * vocab * bytesPerElement[dtype]))));
 }
 
 type Timed = Measurement & { sets: number };
 
-async function measureKernels(
+/** Times one variant on the device, cold. */
+export async function measureKernels(
   device: MeasuredDevice,
   { scenario, template }: ScenarioInput,
   effort: Effort,
@@ -129,7 +130,7 @@ async function measureKernels(
   path?: string,
 ): Promise<Timed> {
   const { rows, vocab, k, dtype } = scenario;
-  const sets = setsOf(device, scenario);
+  const sets = setsOf(device.kind, scenario);
   const measure = (repeats: number) =>
     device.meter.measure({
       variant,
@@ -158,7 +159,7 @@ async function measureCalls(device: MeasuredDevice, input: ScenarioInput, effort
       `A host array of ${(bytes / 1e9).toFixed(1)} GB is beyond this bench.`,
     );
   }
-  const sets = setsOf(device, input.scenario);
+  const sets = setsOf(device.kind, input.scenario);
   const inputs = Array.from({ length: sets }, (_, s) => repeatRows(input.template, input.templateRows, rows, s));
   let calls = 0;
   const call = () => device.backendInstance.softmaxTopK(inputs[calls++ % sets]!, { rows, vocab, k, dtype });

@@ -152,23 +152,25 @@ export function drawMeasurements(measurements: readonly MeasurementRecord[]): st
   return blocks.join("\n\n");
 }
 
-/** The peers on one scenario, and what the first takes of each one's time. */
+/** The peers on one scenario, and how many times slower each is than the first. */
 export function peersTable(records: readonly PeerRecord[]): Table {
   return {
     columns: [
       words("peer"),
       words("version"),
+      words("logits"),
       figures("time a call"),
       figures("spread"),
-      figures(`${records[0]?.peer} / it`),
+      figures(`x ${records[0]?.peer}`),
       words("indices"),
     ],
     rows: records.map((m) => [
       m.peer,
       m.version,
+      m.memory === "device" ? "on the GPU, cold" : "in an array, warm",
       formatTime(m.median),
       spreadCell(m),
-      formatRatio(m.firstRatio),
+      formatRatio(1 / m.firstRatio),
       indicesCell(m),
     ]),
   };

@@ -62,7 +62,7 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
       for (const device of devices) {
         if (lost.has(device)) continue;
         const step = `[${begun}/${work.length}] ${scenarioTitle(scenario)}, ${device.backend}`;
-        const effort = effortOf(device, options.quick);
+        const effort = effortOf(device.kind, options.quick);
         const onVariant = async (variant: string) => {
           progress.update(step, variant);
           await breathe();

@@ -129,18 +129,23 @@ export interface SkippedRecord extends ScenarioRecord {
   fault: boolean;
 }
 
-/** A peer on float32 logits in host memory, warm. */
+/** Where the logits of a peer lie: in an array of the program, warm, or in memory of a GPU, cold. */
+export type PeerMemory = "host" | "device";
+
+/** A peer on the logits of a scenario. */
 export interface PeerRecord extends ScenarioRecord {
   /** What a person calls it. */
   peer: string;
   /** Its version, and what it ran on. */
   version: string;
-  /** Microseconds a call: the median of each turn. */
+  /** Absent in a file from before there were peers on a GPU: host. */
+  memory?: PeerMemory;
+  /** Microseconds a call: on the host the median of each turn, on a device the mean of each replay. */
   samples: number[];
   median: number;
   p10: number;
   p90: number;
-  /** The median of the run's first peer, this project's wasm backend, over this one. */
+  /** The median of the first peer, one of this project's backends, over this one. */
   firstRatio: number;
   check: CheckRecord;
 }
@@ -360,6 +365,7 @@ const resultFile = shape<ResultFile>({
         ...scenarioFields,
         peer: text,
         version: text,
+        memory: optional(oneOf("host", "device")),
         samples: list(amount),
         median: amount,
         p10: amount,

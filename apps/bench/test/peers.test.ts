@@ -4,7 +4,7 @@ import { expect, it } from "vitest";
 import { expectedOf } from "../src/check.js";
 import { generateLogits } from "../src/data.js";
 import { carefulJavaScript, naiveJavaScript } from "../src/peers/javascript.js";
-import { measurePeers, openPeers } from "../src/peers/measure.js";
+import { inRatio, measurePeers, openPeers } from "../src/peers/measure.js";
 import { softmaxTopKModel } from "../src/peers/onnx-model.js";
 import type { Peer, PeerResult } from "../src/peers/peer.js";
 import type { ScenarioRecord } from "../src/schema.js";
@@ -40,7 +40,7 @@ it("times and checks every peer that is here, and names those that are not", asy
   expect(absent).toEqual([
     { peer: "elsewhere", reason: expect.stringContaining("no-such-package"), fix: "npm install it" },
   ]);
-  const records = await measurePeers(found, input, { turns: 3, turn: 1 }, () => {});
+  const records = inRatio(await measurePeers(found, input, { turns: 3, turn: 1 }, () => {}));
   expect(records.map(({ peer, check }) => [peer, check.passed])).toEqual([
     ["JavaScript, careful", true],
     ["JavaScript, naive", true],

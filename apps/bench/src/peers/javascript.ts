@@ -1,7 +1,10 @@
 /** JavaScript as programs have it today, and this project's backends, as peers. No Node here. */
 import type { Backend, BackendName } from "@fused-topk/core";
 import { threePass, unfused } from "../cpu-meter.js";
-import type { Peer, PeerProblem } from "./peer.js";
+import type { Device } from "../device.js";
+import { measureKernels } from "../measure.js";
+import { openDevice } from "../work.js";
+import type { DevicePeer, Peer, PeerProblem } from "./peer.js";
 
 /** Max, sum, then a heap of the K best. */
 export const carefulJavaScript = {
@@ -40,6 +43,27 @@ export function fusedTopK(name: string, backend: BackendName, create: () => Prom
           run: (logits) => backend.softmaxTopK(logits, problem),
           close: async () => {},
         }),
+      };
+    },
+  };
+}
+
+/** The kernel of one of this project's backends on logits that lie on its device. */
+export function fusedKernel(name: string, device: Device): DevicePeer {
+  return {
+    name,
+    backend: device.backend,
+    open: async () => {
+      const measured = await openDevice(device);
+      return {
+        version: device.name,
+        measure: async (input, effort) => {
+          const { microseconds, result } = await measureKernels(measured, input, effort, "fused");
+          return { microseconds, result: result! };
+        },
+        close: async () => {
+          await Promise.all([measured.backendInstance.dispose(), measured.meter.dispose()]);
+        },
       };
     },
   };

@@ -1,5 +1,6 @@
 /** What a peer is: another way to the K best and their probabilities, timed beside this project's. No Node here. */
 import type { BackendName } from "@fused-topk/core";
+import type { Effort, ScenarioInput } from "../measure.js";
 
 /** What is asked of a peer: float32 logits in host memory. */
 export interface PeerProblem {
@@ -14,7 +15,7 @@ export interface PeerResult {
   indices: ArrayLike<number | bigint>;
 }
 
-export interface Peer {
+export interface AnyPeer<Open> {
   /** Of this project: the backend, whose contract it keeps. */
   backend?: BackendName;
   /** What a person calls it. */
@@ -22,8 +23,14 @@ export interface Peer {
   /** How to get it, where it is not part of this repository. */
   fix?: string;
   /** Loads it. A rejection is the reason why it is absent. */
-  open(): Promise<OpenPeer>;
+  open(): Promise<Open>;
 }
+
+/** A peer that takes an array of the program. */
+export type Peer = AnyPeer<OpenPeer>;
+
+/** A peer whose logits lie on a GPU. It makes its input sets there, and times itself there. */
+export type DevicePeer = AnyPeer<OpenDevicePeer>;
 
 export interface OpenPeer {
   /** Its version, and what it runs on. */
@@ -35,4 +42,18 @@ export interface OpenPeer {
 export interface PeerCall {
   run(logits: Float32Array): Promise<PeerResult>;
   close(): Promise<void>;
+}
+
+export interface OpenDevicePeer {
+  /** Its version, and what it runs on. */
+  version: string;
+  measure(input: ScenarioInput, effort: Effort): Promise<DeviceTimes>;
+  close(): Promise<void>;
+}
+
+export interface DeviceTimes {
+  /** Microseconds a call, one entry a timing. */
+  microseconds: number[];
+  /** Of the first `expected.rows` rows of input set 0, at least. */
+  result: PeerResult;
 }

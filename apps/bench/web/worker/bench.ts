@@ -6,7 +6,7 @@ import { makeInput, type NamedLogits } from "../../src/input.js";
 import { effortOf, type MeasuredDevice, measureScenario, variantsOf } from "../../src/measure.js";
 import { newResultFile } from "../../src/new-result.js";
 import { parseNpy } from "../../src/npy.js";
-import { measurePeers, openPeers, peerEffort } from "../../src/peers/measure.js";
+import { inRatio, measurePeers, openPeers, peerEffort } from "../../src/peers/measure.js";
 import type { Peer } from "../../src/peers/peer.js";
 import { scenarioTitle } from "../../src/result-tables.js";
 import { planScenarios } from "../../src/shapes.js";
@@ -79,7 +79,7 @@ async function measure({
       const { measurements, skipped, isLost } = await measureScenario(
         device,
         scenarioInput,
-        effortOf(device, quick),
+        effortOf(device.kind, quick),
         (variant) =>
           tell({
             type: "progress",
@@ -104,7 +104,7 @@ async function measure({
     const scenarioInput = makeInput(scenario, input, seed);
     const onPeer = (name: string) =>
       tell({ type: "progress", done: done++, total, step: `${scenarioTitle(scenario)}: ${name}` });
-    result.peers.push(...(await measurePeers(peers, scenarioInput, peerEffort(quick), onPeer)));
+    result.peers.push(...inRatio(await measurePeers(peers, scenarioInput, peerEffort(quick), onPeer)));
     tell({ type: "result", result });
   }
 }
