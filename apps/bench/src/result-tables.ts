@@ -5,6 +5,7 @@ import type {
   DeviceRecord,
   HostRecord,
   MeasurementRecord,
+  PeerMemory,
   PeerRecord,
   ResultFile,
   ScenarioRecord,
@@ -152,6 +153,12 @@ export function drawMeasurements(measurements: readonly MeasurementRecord[]): st
   return blocks.join("\n\n");
 }
 
+/** Where the logits of a peer lie, in words. */
+export const peerMemory: Readonly<Record<PeerMemory, string>> = {
+  host: "in an array, warm",
+  device: "on the GPU, cold",
+};
+
 /** The peers on one scenario, and how many times slower each is than the first. */
 export function peersTable(records: readonly PeerRecord[]): Table {
   return {
@@ -167,7 +174,7 @@ export function peersTable(records: readonly PeerRecord[]): Table {
     rows: records.map((m) => [
       m.peer,
       m.version,
-      m.memory === "device" ? "on the GPU, cold" : "in an array, warm",
+      peerMemory[m.memory ?? "host"],
       formatTime(m.median),
       spreadCell(m),
       formatRatio(1 / m.firstRatio),

@@ -5,6 +5,10 @@ import type { Table } from "../table.js";
 export interface Chart {
   /** Its name in links and files. */
   name: string;
+  /** What it is there to answer, as a reader would ask it. */
+  question: string;
+  /** What its figures say to that, in a line. */
+  answer: string;
   title: string;
   /** How to read it. */
   note: string;
@@ -61,6 +65,8 @@ export function compact(n: number): string {
   return n.toLocaleString("en-US");
 }
 
-export function clip(text: string, length: number): string {
-  return text.length <= length ? text : `${text.slice(0, Math.max(1, length - 1))}…`;
+/** "1.05 to 13.7", or one figure where both ends read the same. */
+export function rangeOf(values: readonly number[], format: (value: number) => string): string {
+  const [least, most] = [format(Math.min(...values)), format(Math.max(...values))];
+  return least === most ? least : `${least} to ${most}`;
 }

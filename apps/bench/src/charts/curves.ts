@@ -18,8 +18,13 @@ const dashes: Readonly<Record<GrowthVariant, { dash: string; key: string }>> = {
 export function growthChart(axis: "vocab" | "rows" | "k", results: readonly NamedResult[]): Chart {
   const curves = curvesOver(axis, results);
   const scenario = curves[0]?.points[0]?.measurement;
+  const exponents = curves.flatMap(({ device, variant, exponent }) =>
+    variant === "fused" && exponent !== undefined ? [`${device}: ${axisNames[axis]}^${exponent.toFixed(2)}`] : [],
+  );
   return {
     name: `growth-${axis}`,
+    question: `How does the time grow with ${axis === "vocab" ? "the " : ""}${axisNames[axis]}?`,
+    answer: exponents.join("; ") || "One point tells no growth",
     title: `Time against ${axisNames[axis]}`,
     note: "Both axes are logarithmic. The exponent b in the table is that of time = a times x to the b, fitted to the points.",
     table: {

@@ -31,7 +31,7 @@ export function legendMarks(
     x += size;
     return at;
   });
-  const height = y + line;
+  const height = y + line + 4; // room for the ascenders of the first line
   for (const { text, device, x, y } of placed) {
     const dx = x - LEFT;
     const dy = y - height - GAP;

@@ -3,11 +3,11 @@ import { bytesPerElement } from "@fused-topk/core";
 import { dataKinds } from "../data.js";
 import { deviceLabels, deviceName, type NamedResult } from "../device-labels.js";
 import { formatBytes, formatRatio, formatTime } from "../format.js";
-import { groupBy, scenarioTitle } from "../result-tables.js";
-import type { MeasurementRecord, ResultFile } from "../schema.js";
+import { groupBy, peerMemory, scenarioTitle } from "../result-tables.js";
+import type { MeasurementRecord, PeerRecord, ResultFile } from "../schema.js";
 import { figures, words } from "../table.js";
-import { type Bar, barsOf } from "./bars.js";
-import { type Chart, percent } from "./chart.js";
+import { type Bar, type BarGroup, barsOf } from "./bars.js";
+import { type Chart, percent, rangeOf } from "./chart.js";
 
 export interface Placed extends MeasurementRecord {
   device: string;
@@ -66,10 +66,66 @@ function randomTwin(
 
 const compared = ["fused", "three-pass", "unfused"];
 
+/** What the figures of each device say: of the GPUs alone, where there are any. */
+function answerOf(measured: readonly Placed[], say: (ofDevice: Placed[], device: string) => string): string {
+  const onGpu = measured.filter(({ deviceKind }) => deviceKind === "gpu");
+  const devices = groupBy(onGpu.length > 0 ? onGpu : measured, ({ device }) => device);
+  return [...devices].map(([device, ofDevice]) => `${device}: ${say(ofDevice, device)}`).join("; ");
+}
+
+/** A bar for each scenario on each device: the fused kernel, before the two that it replaces. */
+function layered(
+  measured: readonly Placed[],
+  value: (m: Placed) => number | undefined,
+  text: (m: Placed) => string,
+  unit: (value: number) => string,
+): BarGroup[] {
+  const groups = new Map<string, Bar[]>();
+  for (const ofScenario of groupBy(measured, (m) => `${scenarioTitle(m)} ${m.device}`).values()) {
+    const of = (variant: string) => ofScenario.find((m) => m.variant === variant);
+    const fused = of("fused");
+    const front = fused && value(fused);
+    if (fused === undefined || front === undefined) continue;
+    const behind = compared.slice(1).map((variant) => {
+      const m = of(variant);
+      return m && value(m);
+    });
+    const hover = compared.flatMap((variant) => {
+      const m = of(variant);
+      const shown = m && value(m);
+      return m === undefined || shown === undefined ? [] : [`${variant}: ${unit(shown)}, ${formatTime(m.median)}`];
+    });
+    const bar: Bar = {
+      name: isRandom(fused) ? shapeTitle(fused) : scenarioTitle(fused),
+      value: front,
+      text: text(fused),
+      behind,
+      isOurs: true,
+      hover: [fused.device, scenarioTitle(fused), ...hover].join("\n"),
+    };
+    groups.set(fused.device, [...(groups.get(fused.device) ?? []), bar]);
+  }
+  return [...groups].map(([title, bars]) => ({ title, bars }));
+}
+
+function isRandom({ data }: Placed): boolean {
+  return data === "random";
+}
+
 export function timesFloorChart(measured: readonly Placed[]): Chart {
   const groups = grouped(measured, ({ floorRatio, variant }) => floorRatio !== undefined && compared.includes(variant));
+  const fused = groups.flat().filter(({ variant }) => variant === "fused");
   return {
     name: "time",
+    question: "How fast is it?",
+    answer: answerOf(fused, (ofDevice) => {
+      const faster = ofDevice.flatMap(({ unfusedRatio }) => unfusedRatio ?? []);
+      const floor = rangeOf(
+        ofDevice.map(({ floorRatio }) => floorRatio!),
+        formatRatio,
+      );
+      return `${floor} times the read floor${faster.length === 0 ? "" : `, ${rangeOf(faster, formatRatio)} times faster than unfused`}`;
+    }),
     title: "Time of a call, in times the read floor",
     note: "The read floor only reads the same logits once, on the same device in the same run: nothing can be faster than 1.",
     table: {
@@ -93,18 +149,19 @@ export function timesFloorChart(measured: readonly Placed[]): Chart {
         ]),
     },
     draw: barsOf(
-      groups.map((ofGroup) => ({
-        title: `${scenarioTitle(ofGroup[0]!)} · ${ofGroup[0]!.device}`,
-        bars: ofGroup.map((m) =>
-          bar(m, m.variant, m.floorRatio!, `${formatRatio(m.floorRatio!)} x · ${formatTime(m.median)}`),
-        ),
-      })),
+      layered(
+        groups.flat(),
+        ({ floorRatio }) => floorRatio,
+        (m) => `${formatRatio(m.floorRatio!)} x · ${formatTime(m.median)}`,
+        (ratio) => `${formatRatio(ratio)} x the floor`,
+      ),
       {
         label: "times the read floor, log scale",
         type: "log",
         origin: 1,
         reference: { value: 1, name: "read floor" },
         format: String,
+        layers: compared,
       },
     ),
   };
@@ -112,10 +169,12 @@ export function timesFloorChart(measured: readonly Placed[]): Chart {
 
 export function bandwidthChart(measured: readonly Placed[]): Chart {
   const fused = measured.filter(({ variant, ceiling }) => variant === "fused" && ceiling > 0);
-  const groups = [...groupBy(fused, scenarioTitle).values()];
+  const groups = [...groupBy(fused, ({ device }) => device)];
   const share = (m: Placed) => m.gigabytesPerSecond / m.ceiling;
   return {
     name: "bandwidth",
+    question: "How much of the memory bandwidth does it use?",
+    answer: answerOf(fused, (ofDevice) => `up to ${percent(Math.max(...ofDevice.map(share)))} of the best read`),
     title: "Bandwidth of the fused kernel, as a share of the device's own ceiling",
     note: "Bytes of logits over the time of a call. The ceiling is the most that a kernel which only reads reached on that device.",
     table: {
@@ -129,10 +188,15 @@ export function bandwidthChart(measured: readonly Placed[]): Chart {
       ]),
     },
     draw: barsOf(
-      groups.map((ofGroup) => ({
-        title: scenarioTitle(ofGroup[0]!),
+      groups.map(([title, ofGroup]) => ({
+        title,
         bars: ofGroup.map((m) =>
-          bar(m, m.device, share(m), `${percent(share(m))} · ${formatRatio(m.gigabytesPerSecond)} GB/s`),
+          bar(
+            m,
+            isRandom(m) ? shapeTitle(m) : scenarioTitle(m),
+            share(m),
+            `${percent(share(m))} · ${formatRatio(m.gigabytesPerSecond)} GB/s`,
+          ),
         ),
       })),
       {
@@ -152,8 +216,16 @@ export function memoryChart(measured: readonly Placed[]): Chart {
     ({ bytesWritten, variant }) => bytesWritten !== undefined && compared.includes(variant),
   );
   const share = (m: Placed) => m.bytesWritten! / (m.rows * m.vocab * bytesPerElement[m.dtype]);
+  const sharesOf = (variant: string) => groups.flat().flatMap((m) => (m.variant === variant ? share(m) : []));
+  const [fused, unfused] = [sharesOf("fused"), sharesOf("unfused")];
+  const most = (shares: number[]) => percent(Math.max(...shares));
   return {
     name: "memory",
+    question: "How much does it write to memory?",
+    answer: [
+      ...(fused.length === 0 ? [] : [`The fused kernel: at most ${most(fused)} of the logits' size`]),
+      ...(unfused.length === 0 ? [] : [`unfused: up to ${most(unfused)}`]),
+    ].join(", "),
     title: "Memory written by a call, as a share of the logits",
     note: "Results and intermediates, counted. What a call needs beyond logits and results is in the table.",
     table: {
@@ -177,16 +249,19 @@ export function memoryChart(measured: readonly Placed[]): Chart {
         ]),
     },
     draw: barsOf(
-      groups.map((ofGroup) => ({
-        title: `${scenarioTitle(ofGroup[0]!)} · ${ofGroup[0]!.device}`,
-        bars: ofGroup.map((m) => bar(m, m.variant, share(m), `${percent(share(m))} · ${formatBytes(m.bytesWritten!)}`)),
-      })),
+      layered(
+        groups.flat(),
+        (m) => (m.bytesWritten === undefined ? undefined : share(m)),
+        (m) => `${percent(share(m))} · ${formatBytes(m.bytesWritten!)}`,
+        percent,
+      ),
       {
         label: "share of the logits",
         type: "linear",
         format: wholePercent,
         origin: 0,
         reference: { value: 1, name: "as large as the logits" },
+        layers: compared,
       },
     ),
   };
@@ -199,6 +274,8 @@ export function hostileChart(measured: readonly Placed[]): Chart {
   const ratio = (m: Placed) => m.median / m.random!.median;
   return {
     name: "hostile",
+    question: "What do hostile logits cost?",
+    answer: answerOf(fused, (ofDevice) => `${rangeOf(ofDevice.map(ratio), formatRatio)} times the time on random ones`),
     title: "Time on hostile logits, in times that on random ones",
     note: "The fused kernel on logits that hurt different designs: sorted, equal, masked, or too close for a probability to tell.",
     table: {
@@ -222,17 +299,22 @@ function shapeTitle({ rows, vocab, k, dtype }: Placed): string {
 /** What other libraries take for the same logits, beside this project. */
 export function peersChart(results: readonly NamedResult[]): Chart {
   const records = results.flatMap(({ name, file }) => (file.peers ?? []).map((m) => ({ ...m, file: name })));
-  const groups = [...groupBy(records, (m) => `${scenarioTitle(m)} · ${m.file}`)];
+  const groups = [...groupBy(records, (m) => `${scenarioTitle(m)} · ${peerMemory[m.memory ?? "host"]} · ${m.file}`)];
   const origin = 10 ** Math.floor(Math.log10(Math.min(...records.map(({ median }) => median))));
   return {
     name: "peers",
+    question: "How long do other libraries take?",
+    answer: peersAnswer(groups.map(([, ofGroup]) => ofGroup)),
     title: "Time of a call beside other libraries",
-    note: "Float32 logits in an array of the program, softmax and the K best as an array of it: what a program waits for.",
+    note:
+      "Softmax and the K best of the same logits. In an array: what a program waits for, from an array to an array, warm. " +
+      "On the GPU: time on the device, on logits that lie there, cold.",
     table: {
       columns: [
         words("scenario"),
         words("peer"),
         words("version"),
+        words("logits"),
         figures("time a call"),
         figures("times the fastest"),
         words("file"),
@@ -243,6 +325,7 @@ export function peersChart(results: readonly NamedResult[]): Chart {
           scenarioTitle(m),
           m.peer,
           m.version,
+          peerMemory[m.memory ?? "host"],
           formatTime(m.median),
           formatRatio(m.median / fastest),
           m.file,
@@ -256,13 +339,28 @@ export function peersChart(results: readonly NamedResult[]): Chart {
           name: m.peer,
           value: m.median,
           text: formatTime(m.median),
-          isOurs: m.peer.startsWith("fused-topk"),
+          isOurs: isOurs(m),
           hover: `${m.peer}, ${m.version}\n${scenarioTitle(m)}\n${formatTime(m.median)} (${formatTime(m.p10)} to ${formatTime(m.p90)})`,
         })),
       })),
       { label: "time a call, log scale", type: "log", origin, format: formatTime },
     ),
   };
+}
+
+function isOurs({ peer }: PeerRecord): boolean {
+  return peer.startsWith("fused-topk");
+}
+
+/** The fastest of others against the fastest of this project, over all scenarios. */
+function peersAnswer(groups: readonly PeerRecord[][]): string {
+  const fastest = (records: PeerRecord[]) => Math.min(...records.map(({ median }) => median));
+  const ratios = groups.flatMap((records) => {
+    const [ours, others] = [records.filter(isOurs), records.filter((m) => !isOurs(m))];
+    return ours.length === 0 || others.length === 0 ? [] : [fastest(others) / fastest(ours)];
+  });
+  if (ratios.length === 0) return "Only one side was measured";
+  return `The fastest other takes ${rangeOf(ratios, formatRatio)} times as long as the fastest backend here`;
 }
 
 /** The variants of each scenario on each device, in the order fused, three-pass, unfused. */

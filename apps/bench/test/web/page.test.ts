@@ -21,6 +21,9 @@ const status = (page: Page) => shown(page).getByRole("status");
 const press = (page: Page, name: string) => shown(page).getByRole("button", { name, exact: true }).click();
 const ended = (page: Page, how: RegExp = /^Done/) => status(page).getByText(how).waitFor({ timeout: 50_000 });
 
+/** Unfolds the list of result files. */
+const listFiles = (page: Page) => shown(page).getByText("result files are shown").click();
+
 async function downloadOf(page: Page, button: Locator): Promise<string> {
   const [download] = await Promise.all([page.waitForEvent("download"), button.click()]);
   return readFileSync(await (download as Download).path(), "utf8");
@@ -133,7 +136,7 @@ describe("Measure", () => {
 
 describe("Compare", () => {
   it("shows the results of the repository from the start, each chart with its table, saved as SVG and JSON", async () => {
-    const { page, problems } = await site.open("#/compare");
+    const { page, problems } = await site.open("#/compare?open=time%3Bgrowth-vocab%3Bgrowth-k");
     const figures = shown(page).locator("figure");
     await figures.filter({ hasText: "Time against K" }).locator("svg").waitFor();
     const titles = [
@@ -145,7 +148,7 @@ describe("Compare", () => {
       "Time against rows",
       "Time against K",
     ];
-    expect(await figures.locator("h3").allTextContents()).toEqual(expect.arrayContaining(titles));
+    expect(await figures.locator("h4").allTextContents()).toEqual(expect.arrayContaining(titles));
     const growth = figures.filter({ hasText: "Time against vocabulary" });
     const svg = await downloadOf(page, growth.getByRole("button", { name: /SVG/ }));
     expect(svg).toMatch(/^<svg [^>]*xmlns="http:\/\/www\.w3\.org\/2000\/svg"/);
@@ -155,12 +158,29 @@ describe("Compare", () => {
     expect(await growth.locator("tbody tr").count()).toBe(rows.length);
     await growth.locator(".chart svg").hover();
     await growth.locator(".chart").getByText("fitted: time").waitFor(); // the figures under the pointer
+    expect(problems).toEqual([]);
+  });
+
+  it("answers each question in a line, draws what is opened, and links to it", async () => {
+    const { page, problems } = await site.open("#/compare");
+    const question = (text: string) => shown(page).locator("details.question", { hasText: text });
+    await question("How fast is it?")
+      .getByText(/times the read floor, .* times faster than unfused/)
+      .waitFor();
+    await question("How fast is it?").locator("svg").waitFor(); // the first is open
+    expect(await shown(page).locator("details[open]").count()).toBe(1);
     await inspect(page, "compare");
+    await question("How long do other libraries take?").locator("summary").first().click();
+    await question("How long do other libraries take?").locator("svg").waitFor();
+    await page.waitForURL(/open=time%3Bpeers/);
+    const { page: other } = await site.open(new URL(page.url()).hash);
+    await shown(other).getByRole("heading", { name: "Time of a call beside other libraries" }).waitFor();
     expect(problems).toEqual([]);
   });
 
   it("loads a result file, and names the field of one that is wrong", async () => {
-    const { page, problems } = await site.open("#/compare");
+    const { page, problems } = await site.open("#/compare?open=right%3Bchanges");
+    await listFiles(page);
     const choose = (name: string, text: string) =>
       shown(page)
         .locator("input[type=file]")
@@ -185,6 +205,7 @@ describe("Compare", () => {
 
   it("is linked with what was chosen", async () => {
     const { page } = await site.open("#/compare");
+    await listFiles(page);
     await shown(page)
       .getByRole("checkbox", { name: /^two-cores\.json/ })
       .uncheck();
@@ -192,6 +213,7 @@ describe("Compare", () => {
     await page.waitForURL(/backend=cuda/);
     const link = new URL(page.url()).hash;
     const { page: other } = await site.open(link);
+    await listFiles(other);
     expect(
       await shown(other)
         .getByRole("checkbox", { name: /^two-cores\.json/ })

@@ -6,13 +6,13 @@ import { TableView } from "../parts/table-view.js";
 
 const THRESHOLD = 0.1;
 
-export function Changes({ results }: { results: readonly NamedResult[] }) {
-  const measured = results.filter(({ file }) => file.measurements.length > 0);
+/** @param measured files with measurements, two at least. */
+export function Changes({ measured }: { measured: readonly NamedResult[] }) {
   const [beforeName, setBefore] = useSetting("compare", "before", "");
   const [afterName, setAfter] = useSetting("compare", "after", "");
   const before = measured.find(({ name }) => name === beforeName) ?? measured[0];
   const after = measured.find(({ name }) => name === afterName) ?? measured.at(-1);
-  if (measured.length < 2 || before === undefined || after === undefined) return null;
+  if (before === undefined || after === undefined) return null;
 
   const comparison = compareResults(before, after, THRESHOLD);
   const choice = (label: string, { name }: NamedResult, set: (name: string) => void) => (
@@ -26,8 +26,7 @@ export function Changes({ results }: { results: readonly NamedResult[] }) {
     </label>
   );
   return (
-    <section class="card" aria-label="What changed">
-      <h3>What changed</h3>
+    <>
       <p class="faint">A change counts when it is past 10 % and past the noise of both files.</p>
       <div class="fields">
         {choice("From", before, setBefore)}
@@ -37,6 +36,6 @@ export function Changes({ results }: { results: readonly NamedResult[] }) {
       {comparison.changes.length > 0 && (
         <TableView caption={`From ${before.name} to ${after.name}`} table={comparisonTable(comparison)} />
       )}
-    </section>
+    </>
   );
 }

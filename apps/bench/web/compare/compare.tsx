@@ -1,134 +1,114 @@
-/** The tab Compare: result files of any machine on the same axes. */
-import { useEffect, useMemo, useRef, useState } from "preact/hooks";
+/** The tab Compare: result files of any machine on the same axes, a section for each question they answer. */
+import { useMemo } from "preact/hooks";
 import { chartsOf } from "../../src/charts/index.js";
-import { describeCommand, describeMachine } from "../../src/result-tables.js";
+import type { NamedResult } from "../../src/device-labels.js";
+import { formatCount } from "../../src/format.js";
+import { describeCommand, describeMachine, drawChecks, verificationTotals } from "../../src/result-tables.js";
+import type { VerificationRecord } from "../../src/schema.js";
 import { ChartView } from "../parts/chart-view.js";
-import { Problem } from "../parts/problem.js";
-import { addResultText, useResults } from "../parts/results.js";
+import { useResults } from "../parts/results.js";
+import { TableView } from "../parts/table-view.js";
 import { useSet } from "../parts/use-set.js";
 import { VerificationView } from "../verify/verification-view.js";
 import { Changes } from "./changes.js";
+import { Files } from "./files.js";
 import { FilterView, useFilter } from "./filter.js";
+import { Question } from "./question.js";
 
 export function Compare() {
   const results = useResults();
-  const [hidden, toggle] = useSet("compare", "without");
-  const [problems, setProblems] = useState<readonly string[]>([]);
-  const [isOver, setOver] = useState(false);
-  const input = useRef<HTMLInputElement>(null);
+  const [hidden, toggleFile] = useSet("compare", "without");
+  const [open, toggleQuestion] = useSet("compare", "open", "time");
   const chosen = useMemo(() => results.filter(({ name }) => !hidden.has(name)), [results, [...hidden].join()]);
   const filter = useFilter(chosen);
   const charts = useMemo(() => chartsOf(filter.kept), [filter.kept]);
+  const measured = filter.kept.filter(({ file }) => file.measurements.length > 0);
+  const verified = chosen.flatMap(({ name, file }) => file.verifications.map((record) => ({ name, record })));
 
-  const load = async (files: Iterable<File>) => {
-    const failed: string[] = [];
-    for (const file of files) {
-      try {
-        addResultText(file.name, await file.text());
-      } catch (error) {
-        failed.push((error as Error).message);
-      }
-    }
-    setProblems(failed);
-  };
-
-  // A file dropped beside the box would otherwise take the page's place.
-  useEffect(() => {
-    const keep = (event: DragEvent) => event.preventDefault();
-    addEventListener("dragover", keep);
-    addEventListener("drop", keep);
-    return () => {
-      removeEventListener("dragover", keep);
-      removeEventListener("drop", keep);
-    };
-  }, []);
-
+  const question = (name: string) => ({
+    isOpen: open.has(name),
+    onToggle: (isOpen: boolean) => toggleQuestion(name, isOpen),
+  });
   return (
     <>
       <div class="card">
-        <fieldset>
-          <legend>Result files</legend>
-          {results.map(({ name, file }) => (
-            <label key={name}>
-              <input
-                type="checkbox"
-                checked={!hidden.has(name)}
-                onChange={(event) => toggle(name, !event.currentTarget.checked)}
-              />
-              <span>
-                <strong>{name}</strong> {file.date.slice(0, 10)},{" "}
-                {contentsOf(file.measurements.length, file.verifications.length)}
-              </span>
-            </label>
-          ))}
-        </fieldset>
-        {/* biome-ignore lint/a11y/noStaticElementInteractions: the button in it does the same for the keyboard */}
-        <div
-          class={isOver ? "drop over" : "drop"}
-          onDragOver={() => setOver(true)}
-          onDragLeave={() => setOver(false)}
-          onDrop={(event) => {
-            setOver(false);
-            void load(event.dataTransfer?.files ?? []);
-          }}
-        >
-          <p>Drop result files here, or</p>
-          <button type="button" onClick={() => input.current?.click()}>
-            Load result files
-          </button>
-          <input
-            ref={input}
-            type="file"
-            accept=".json,application/json"
-            multiple
-            hidden
-            onChange={async ({ currentTarget }) => {
-              await load(currentTarget.files ?? []);
-              currentTarget.value = ""; // the same file may be chosen again
-            }}
-          />
-        </div>
-        {problems.map((message) => (
-          <Problem key={message} message={message} />
-        ))}
         <FilterView filter={filter} />
+        <Files results={results} hidden={hidden} onToggle={toggleFile} />
       </div>
+      {charts.length === 0 && <p class="card">No measurements in what is chosen.</p>}
+      {charts.map((chart) => (
+        <Question key={chart.name} question={chart.question} answer={chart.answer} {...question(chart.name)}>
+          <ChartView chart={chart} />
+        </Question>
+      ))}
+      {measured.length + verified.length > 0 && (
+        <Question question="Is it right?" answer={rightness(measured, verified)} {...question("right")}>
+          {measured.map(({ name, file }) => (
+            <p key={name}>
+              <strong>{name}</strong> {drawChecks(file.measurements)}
+            </p>
+          ))}
+          {verified.length > 0 && (
+            <TableView
+              caption="The conformance cases"
+              table={verificationTotals(
+                verified.map(({ name, record }) => ({
+                  ...record,
+                  configuration: `${record.configuration} · ${name}`,
+                })),
+              )}
+            />
+          )}
+          {verified.map(({ name, record }) => (
+            <VerificationView
+              key={`${name} ${record.configuration}`}
+              configuration={`${record.configuration} · ${name}`}
+              groups={record.groups}
+              isFolded={record.failed === 0}
+            />
+          ))}
+        </Question>
+      )}
+      {measured.length > 1 && (
+        <Question
+          question="What changed from one file to another?"
+          answer="Two files of one machine side by side, with the noise of both"
+          {...question("changes")}
+        >
+          <Changes measured={measured} />
+        </Question>
+      )}
       {chosen.length > 0 && (
-        <details class="card">
-          <summary>Where these files come from</summary>
+        <Question
+          question="Where do these figures come from?"
+          answer={`${chosen.length} result files, each with its machine and the command that made it`}
+          {...question("sources")}
+        >
           {chosen.map(({ name, file }) => (
             <section key={name} aria-label={name}>
-              <h3>{name}</h3>
+              <h4>{name}</h4>
               <pre class="machine">{describeMachine(file)}</pre>
               <p>
                 Command: <code>{describeCommand(file)}</code>, version {file.version}, seed {file.seed}.
               </p>
             </section>
           ))}
-        </details>
-      )}
-      <Changes results={filter.kept} />
-      {charts.length === 0 && <p class="card">No measurements in what is chosen.</p>}
-      {charts.map((chart) => (
-        <ChartView key={chart.name} chart={chart} />
-      ))}
-      {chosen.flatMap(({ name, file }) =>
-        file.verifications.map((record) => (
-          <VerificationView
-            key={`${name} ${record.configuration}`}
-            configuration={`${record.configuration} · ${name}`}
-            groups={record.groups}
-          />
-        )),
+        </Question>
       )}
     </>
   );
 }
 
-function contentsOf(measurements: number, verifications: number): string {
-  const parts = [
-    ...(measurements > 0 ? [`${measurements} measurements`] : []),
-    ...(verifications > 0 ? [`${verifications} conformance runs`] : []),
-  ];
-  return parts.join(", ") || "empty";
+function rightness(measured: readonly NamedResult[], verified: readonly { record: VerificationRecord }[]): string {
+  const checks = measured.flatMap(({ file }) => file.measurements.flatMap(({ check }) => check ?? []));
+  const wrong = checks.filter(({ passed }) => !passed).length;
+  const sum = (key: "passed" | "failed") => verified.reduce((total, { record }) => total + record[key], 0);
+  return [
+    ...(checks.length === 0
+      ? []
+      : [`${formatCount(wrong)} of ${formatCount(checks.length)} measured results are wrong`]),
+    ...(verified.length === 0
+      ? []
+      : [`${formatCount(sum("passed"))} conformance cases passed, ${formatCount(sum("failed"))} failed`]),
+  ].join("; ");
 }

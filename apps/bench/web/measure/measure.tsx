@@ -100,7 +100,7 @@ export function Measure() {
             />
           </label>
           <label class="field">
-            <span>K, in place of those of the shapes</span>
+            <span>K, for every shape</span>
             <input
               value={k}
               inputMode="numeric"

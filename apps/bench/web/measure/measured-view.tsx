@@ -41,7 +41,7 @@ export function MeasuredView({ result }: { result: ResultFile }) {
         )}
       </section>
       {charts.map((chart) => (
-        <ChartView key={chart.name} chart={chart} />
+        <ChartView key={chart.name} chart={chart} isCard />
       ))}
       {[...groupBy(result.measurements, scenarioTitle)].map(([title, ofScenario]) => (
         <details key={title} class="card">

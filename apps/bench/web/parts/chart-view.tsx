@@ -7,7 +7,8 @@ import { TableView } from "./table-view.js";
 
 const SAVED_WIDTH = 900;
 
-export function ChartView({ chart }: { chart: Chart }) {
+/** @param isCard it stands by itself, and not under a question that it answers. */
+export function ChartView({ chart, isCard = false }: { chart: Chart; isCard?: boolean }) {
   const place = useRef<HTMLDivElement>(null);
   const [width, setWidth] = useState(0);
 
@@ -40,9 +41,10 @@ export function ChartView({ chart }: { chart: Chart }) {
   };
 
   return (
-    <figure class="card">
+    <figure class={isCard ? "card" : ""}>
       <figcaption>
-        <h3>{chart.title}</h3>
+        {isCard ? <h3>{chart.title}</h3> : <h4>{chart.title}</h4>}
+        {isCard && <p>{chart.answer}</p>}
         <p class="faint">{chart.note}</p>
       </figcaption>
       <div ref={place} class="chart" />

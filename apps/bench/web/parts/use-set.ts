@@ -1,8 +1,12 @@
 /** A setting that is a set of names, separated by semicolons in the link. */
 import { type Tab, useSetting } from "../link.js";
 
-export function useSet(tab: Tab, name: string): [ReadonlySet<string>, (item: string, isIn: boolean) => void] {
-  const [value, setValue] = useSetting(tab, name, "");
+export function useSet(
+  tab: Tab,
+  name: string,
+  initial = "",
+): [ReadonlySet<string>, (item: string, isIn: boolean) => void] {
+  const [value, setValue] = useSetting(tab, name, initial);
   const set = new Set(value === "" ? [] : value.split(";"));
   const toggle = (item: string, isIn: boolean) => {
     const next = new Set(set);

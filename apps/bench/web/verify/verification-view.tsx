@@ -8,12 +8,27 @@ interface Props {
   configuration: string;
   groups: readonly CaseGroupRecord[];
   isRunning?: boolean;
+  /** Its table is behind a click. */
+  isFolded?: boolean;
 }
 
-export function VerificationView({ configuration, groups, isRunning = false }: Props) {
+export function VerificationView({ configuration, groups, isRunning = false, isFolded = false }: Props) {
   const sum = (key: "passed" | "failed" | "skipped") => groups.reduce((total, group) => total + group[key], 0);
   const failures = groups.filter(({ firstFailure }) => firstFailure !== undefined);
   const verdict = sum("failed") > 0 ? "✕ failed" : isRunning ? "… so far" : "✓ passed";
+  const table = (
+    <TableView caption={`Promises of the contract on ${configuration}`} table={verificationTable({ groups })} />
+  );
+  if (isFolded) {
+    return (
+      <details>
+        <summary>
+          {configuration} <span class="verdict good">{verdict}</span>
+        </summary>
+        {table}
+      </details>
+    );
+  }
   return (
     <article class="card">
       <h3>
@@ -29,7 +44,7 @@ export function VerificationView({ configuration, groups, isRunning = false }: P
           <pre>{firstFailure}</pre>
         </div>
       ))}
-      <TableView caption={`Promises of the contract on ${configuration}`} table={verificationTable({ groups })} />
+      {table}
     </article>
   );
 }
