@@ -63,6 +63,9 @@ describe("the command line", () => {
     ["verify --shapes bulk", "verify does not take --shapes; run does"],
     ["doctor --json a.json", "doctor does not take --json; run and verify do."],
     ["verify --quick --full", "Expected --quick or --full but received both"],
+    ["--peers --backend cpu", 'Expected cuda for --backend beside --peers but received "cpu"'],
+    ["--peers --dtype bf16", "--peers does not take --dtype"],
+    ["--peers --backend cuda --path rows", "--peers does not take --path"],
     ["--input a.npy --data two", "Expected --input or --data but received both"],
   ])("%s is refused", (typed, message) => {
     expect(() => parseOptions(typed.split(" "))).toThrow(message);

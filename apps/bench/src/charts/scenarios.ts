@@ -124,7 +124,7 @@ export function timesFloorChart(measured: readonly Placed[]): Chart {
         ofDevice.map(({ floorRatio }) => floorRatio!),
         formatRatio,
       );
-      return `${floor} times the read floor${faster.length === 0 ? "" : `, ${rangeOf(faster, formatRatio)} times faster than unfused`}`;
+      return `${floor} times the read floor${faster.length === 0 ? "" : `, ${rangeOf(faster, formatRatio)} times as fast as unfused`}`;
     }),
     title: "Time of a call, in times the read floor",
     note: "The read floor only reads the same logits once, on the same device in the same run: nothing can be faster than 1.",

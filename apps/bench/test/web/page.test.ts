@@ -165,7 +165,7 @@ describe("Compare", () => {
     const { page, problems } = await site.open("#/compare");
     const question = (text: string) => shown(page).locator("details.question", { hasText: text });
     await question("How fast is it?")
-      .getByText(/times the read floor, .* times faster than unfused/)
+      .getByText(/times the read floor, .* times as fast as unfused/)
       .waitFor();
     await question("How fast is it?").locator("svg").waitFor(); // the first is open
     expect(await shown(page).locator("details[open]").count()).toBe(1);

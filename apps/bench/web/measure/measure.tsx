@@ -2,13 +2,13 @@
 import type { DType } from "@fused-topk/core";
 import { useMemo, useState } from "preact/hooks";
 import { type DataKind, dataKinds } from "../../src/data.js";
-import { formatResultFile, type ResultFile } from "../../src/schema.js";
+import type { ResultFile } from "../../src/schema.js";
 import { checkShapeName, shapeGroups } from "../../src/shapes.js";
 import { useSetting } from "../link.js";
-import { DevicesView, useDevices } from "../parts/devices-view.js";
+import { useBackends } from "../parts/devices-view.js";
 import { JobView } from "../parts/job-view.js";
 import { addResult } from "../parts/results.js";
-import { saveText } from "../parts/save.js";
+import { SaveResult } from "../parts/save-result.js";
 import { useSet } from "../parts/use-set.js";
 import { peerNames } from "../peers/names.js";
 import { useJob } from "../worker/job.js";
@@ -29,8 +29,7 @@ const kindsOfData: readonly (readonly [value: DataKind | "sample", text: string]
 ];
 
 export function Measure() {
-  const { found, problem } = useDevices();
-  const [without, toggle] = useSet("measure", "without");
+  const { backends, choice } = useBackends("measure");
   const [shapes, setShapes] = useSetting("measure", "shapes", SMALL);
   const [k, setK] = useSetting("measure", "k", "");
   const [dtype, setDtype] = useSetting("measure", "dtype", "f32", (value) => dtypes.some((name) => name === value));
@@ -45,7 +44,6 @@ export function Measure() {
     setResult(event.result);
     addResult({ name: "this browser", file: event.result });
   });
-  const backends = found?.devices.map(({ backend }) => backend).filter((name) => !without.has(name)) ?? [];
   const wrong = useMemo(() => problemWith(shapes, k), [shapes, k]);
 
   const submit = (event: Event) => {
@@ -67,12 +65,7 @@ export function Measure() {
   return (
     <>
       <form class="card" onSubmit={submit}>
-        <DevicesView
-          found={found}
-          problem={problem}
-          without={without}
-          onToggle={(name, isUsed) => toggle(name, !isUsed)}
-        />
+        {choice}
         <div class="fields">
           <label class="field wide">
             <span>Preset</span>
@@ -162,11 +155,7 @@ export function Measure() {
           isBlocked={backends.length === 0 || wrong !== undefined}
           onCancel={cancel}
         >
-          {result !== undefined && state.status !== "running" && (
-            <button type="button" onClick={() => saveText("result.json", "application/json", formatResultFile(result))}>
-              Save the result file
-            </button>
-          )}
+          {state.status !== "running" && <SaveResult name="result.json" result={result} />}
         </JobView>
       </form>
       {result !== undefined && <MeasuredView result={result} />}

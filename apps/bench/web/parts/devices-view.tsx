@@ -1,24 +1,36 @@
 /** The backends of this browser: which to use, what each runs on, and why one is missing. */
 import type { BackendName } from "@fused-topk/core";
+import type { VNode } from "preact";
 import { useEffect, useState } from "preact/hooks";
 import { describeDevice } from "../../src/result-tables.js";
 import type { DeviceRecord, RejectedRecord } from "../../src/schema.js";
+import type { Tab } from "../link.js";
 import { useJob } from "../worker/job.js";
 import { Problem } from "./problem.js";
+import { useSet } from "./use-set.js";
 
-export interface BrowserDevices {
+interface BrowserDevices {
   devices: DeviceRecord[];
   rejected: RejectedRecord[];
 }
 
 /** Undefined while they are looked for. */
-export function useDevices(): { found: BrowserDevices | undefined; problem: string | undefined } {
+function useDevices(): { found: BrowserDevices | undefined; problem: string | undefined } {
   const [found, setFound] = useState<BrowserDevices>();
   const { state, start } = useJob((event) => {
     if (event.type === "result") setFound(event.result);
   });
   useEffect(() => start({ type: "find" }), []);
   return { found, problem: state.message };
+}
+
+/** The backends that a tab is to use, all that are here until the reader leaves one out, and the choice of them. */
+export function useBackends(tab: Tab): { backends: BackendName[]; choice: VNode } {
+  const { found, problem } = useDevices();
+  const [without, toggle] = useSet(tab, "without");
+  const backends = found?.devices.map(({ backend }) => backend).filter((name) => !without.has(name)) ?? [];
+  const onToggle = (name: BackendName, isUsed: boolean) => toggle(name, !isUsed);
+  return { backends, choice: <DevicesView {...{ found, problem, without, onToggle }} /> };
 }
 
 interface Props {
@@ -29,7 +41,7 @@ interface Props {
   onToggle(backend: BackendName, isUsed: boolean): void;
 }
 
-export function DevicesView({ found, problem, without, onToggle }: Props) {
+function DevicesView({ found, problem, without, onToggle }: Props) {
   if (problem !== undefined) return <Problem message={problem} />;
   return (
     <fieldset class="devices" aria-busy={found === undefined}>

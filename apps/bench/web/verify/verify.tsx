@@ -1,13 +1,11 @@
 /** The tab Verify: the conformance cases on the backends of this browser, live. */
 import { useState } from "preact/hooks";
 import type { CaseGroupRecord, ResultFile } from "../../src/schema.js";
-import { formatResultFile } from "../../src/schema.js";
 import { useSetting } from "../link.js";
-import { DevicesView, useDevices } from "../parts/devices-view.js";
+import { useBackends } from "../parts/devices-view.js";
 import { JobView } from "../parts/job-view.js";
 import { addResult } from "../parts/results.js";
-import { saveText } from "../parts/save.js";
-import { useSet } from "../parts/use-set.js";
+import { SaveResult } from "../parts/save-result.js";
 import { useJob } from "../worker/job.js";
 import { VerificationView } from "./verification-view.js";
 
@@ -17,8 +15,7 @@ interface Running {
 }
 
 export function Verify() {
-  const { found, problem } = useDevices();
-  const [without, toggle] = useSet("verify", "without");
+  const { backends, choice } = useBackends("verify");
   const [set, chooseSet] = useSetting("verify", "set", "quick", (value) => value === "full");
   const [result, setResult] = useState<ResultFile>();
   const [running, setRunning] = useState<Running>();
@@ -35,7 +32,6 @@ export function Verify() {
       }));
     }
   });
-  const backends = found?.devices.map(({ backend }) => backend).filter((name) => !without.has(name)) ?? [];
 
   const submit = (event: Event) => {
     event.preventDefault();
@@ -47,12 +43,7 @@ export function Verify() {
   return (
     <>
       <form class="card" onSubmit={submit}>
-        <DevicesView
-          found={found}
-          problem={problem}
-          without={without}
-          onToggle={(name, isUsed) => toggle(name, !isUsed)}
-        />
+        {choice}
         <label class="field">
           <span>Cases</span>
           <select value={set} onChange={(event) => chooseSet(event.currentTarget.value)}>
@@ -61,11 +52,7 @@ export function Verify() {
           </select>
         </label>
         <JobView action="Verify" state={state} isBlocked={backends.length === 0} onCancel={cancel}>
-          {result !== undefined && state.status !== "running" && (
-            <button type="button" onClick={() => saveText("verify.json", "application/json", formatResultFile(result))}>
-              Save the result file
-            </button>
-          )}
+          {state.status !== "running" && <SaveResult name="verify.json" result={result} />}
         </JobView>
       </form>
       {result?.verifications.map((record) => (
