@@ -1,6 +1,7 @@
 /** What the devices of several result files are called where they are shown together. No Node here. */
 import type { BackendName } from "@fused-topk/core";
 import type { DeviceRecord, MeasurementRecord, ResultFile } from "./schema.js";
+import { isApart } from "./shapes.js";
 
 /** A result file and what to call it. */
 export interface NamedResult {
@@ -36,9 +37,10 @@ export function deviceLabels(results: readonly NamedResult[]): Map<ResultFile, M
   );
 }
 
-function keyOf(file: ResultFile, { backend, variant, rows, vocab, k, dtype, data }: MeasurementRecord): string {
-  const device = file.devices.find((device) => device.backend === backend);
-  return [device && deviceName(device), variant, rows, vocab, k, dtype, data].join();
+function keyOf(file: ResultFile, m: MeasurementRecord): string {
+  const device = file.devices.find((device) => device.backend === m.backend);
+  const apart = isApart(m.group) ? m.group : "";
+  return [device && deviceName(device), apart, m.variant, m.rows, m.vocab, m.k, m.dtype, m.data].join();
 }
 
 /** The backend, marked where a GPU's name would mislead, and the name of a GPU. */

@@ -1,17 +1,18 @@
 /** The tables that only documents show: a line a shape, and times on hostile logits. No Node here. */
+import type { BackendName } from "@fused-topk/core";
 import { formatRatio, formatTime } from "./format.js";
 import { backendLabel, describeDevice, groupBy, scenarioTitle } from "./result-tables.js";
-import type { MeasurementRecord, ResultFile, ScenarioRecord } from "./schema.js";
+import type { MeasurementRecord, PeerRecord, ResultFile, ScenarioRecord } from "./schema.js";
 import { figures, type Table, words } from "./table.js";
 
 /** Which devices, when, and the files themselves, as lines of Markdown: one for files of one machine and day. */
 export function sourceLines(
   files: readonly { file: ResultFile; link: string }[],
-  measurements: readonly MeasurementRecord[],
+  isUsed: (backend: BackendName) => boolean,
 ): string[] {
   const describe = (file: ResultFile) => {
     const devices = file.devices
-      .filter(({ backend }) => measurements.some((m) => m.backend === backend))
+      .filter(({ backend }) => isUsed(backend))
       .map((device) => `${device.backend}: ${describeDevice(device)}`);
     return [...devices, `host: ${file.host.cpu}, ${file.host.cores} cores`, file.date.slice(0, 10)].join(" · ");
   };
@@ -93,6 +94,25 @@ export function hostTable(measurements: readonly MeasurementRecord[]): Table {
       figures("of the copy's"),
     ],
     rows,
+  };
+}
+
+/** A line a shape: the first peer, and the others with how many times slower they are. */
+export function peerSummaryTable(records: readonly PeerRecord[]): Table {
+  const names = [...new Set(records.map(({ peer }) => peer))];
+  return {
+    columns: [words("rows x vocab"), figures("K"), words("dtype"), ...names.map(figures)],
+    rows: [...groupBy(records, scenarioTitle).values()].map((ofShape) => {
+      const { rows, vocab, k, dtype } = ofShape[0]!;
+      const cells = names.map((name) => {
+        const m = ofShape.find(({ peer }) => peer === name);
+        if (m === undefined) return "";
+        return name === names[0]
+          ? `**${formatTime(m.median)}**`
+          : `${formatTime(m.median)}, x ${formatRatio(m.median / ofShape[0]!.median)}`;
+      });
+      return [`${rows} x ${vocab}`, String(k), dtype, ...cells];
+    }),
   };
 }
 

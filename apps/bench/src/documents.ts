@@ -1,11 +1,14 @@
 /** The marked tables of README.md and ANALYSIS.md, drawn from the files in `apps/bench/results`. */
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { expTable, hostileTable, hostTable, sourceLines, summaryTable } from "./document-tables.js";
+import type { BackendName } from "@fused-topk/core";
+import { expTable, hostileTable, hostTable, peerSummaryTable, sourceLines, summaryTable } from "./document-tables.js";
+import { growthTable } from "./growth.js";
 import { drawMarkedTables } from "./marked-tables.js";
 import { parseNpy } from "./npy.js";
-import { scalingTable, scenarioTable } from "./result-tables.js";
-import { type MeasurementRecord, parseResultFile, type ResultFile } from "./schema.js";
+import { scenarioTable } from "./result-tables.js";
+import { type MeasurementRecord, type PeerRecord, parseResultFile, type ResultFile } from "./schema.js";
+import { isApart } from "./shapes.js";
 import { shortListTable, syntheticRows } from "./short-lists.js";
 import { drawMarkdown, type Table } from "./table.js";
 
@@ -16,30 +19,33 @@ const sample = new URL("./data/tiny-code-lm.npy", import.meta.url);
 /** Result files by what they were measured on. */
 const H200 = ["bulk", "middling", "decode", "long", "large-k"].map((group) => `h200-cuda-${group}.json`);
 const H200_HOSTILE = ["sorted", "masked"].map((data) => `h200-cuda-hostile-${data}.json`);
+const H200_SCALING = ["vocab", "rows", "k"].map((axis) => `h200-cuda-scaling-${axis}.json`);
+const H200_PEERS = ["h200-cuda-peers.json"];
 const TWO_CORES = ["two-cores.json"];
+const TWO_CORES_BROWSER = ["two-cores-browser.json"];
 
 type Keep = (m: MeasurementRecord) => boolean;
 
-const scaling: Keep = ({ group }) => group.startsWith("scaling-") || group === "exp";
+const isSideBySide: Keep = ({ group }) => !isApart(group);
 /** The shape that the analysis counts. */
 const counted: Keep = ({ rows, vocab, k, data }) => rows === 1024 && vocab === 50257 && k === 256 && data === "random";
 
 /** The tables by name. */
 const definitions: Readonly<Record<string, () => Promise<string>>> = {
-  readme: async () => fromFiles(TWO_CORES, (m) => !scaling(m), summaryTable),
-  targets: async () => fromFiles(H200, (m) => !scaling(m), summaryTable),
+  readme: async () => fromFiles(TWO_CORES, isSideBySide, summaryTable),
+  targets: async () => fromFiles(H200, isSideBySide, summaryTable),
   analysis: async () => fromFiles(H200, (m) => counted(m) && m.dtype === "f32", scenarioTable),
-  host: async () => fromFiles(H200, (m) => !scaling(m), hostTable),
+  host: async () => fromFiles(H200, isSideBySide, hostTable),
   exp: async () => fromFiles(["h200-cuda-exp.json"], ({ group }) => group === "exp", expTable),
   "short-lists": async () => {
     const { logits, rows, vocab, dtype } = parseNpy(readFileSync(sample), "tiny-code-lm.npy");
     const kinds = [...syntheticRows(vocab, 256, 1), { name: "real logits", logits, rows, vocab, dtype }];
     return drawMarkdown(await shortListTable(kinds, 256));
   },
-  "scaling-vocab": async () => fromFiles(TWO_CORES, scaling, scalingOver("vocab")),
-  "scaling-rows": async () => fromFiles(TWO_CORES, scaling, scalingOver("rows")),
-  "scaling-k": async () => fromFiles(TWO_CORES, scaling, scalingOver("k")),
-  hostile: async () => fromFiles([...H200, ...H200_HOSTILE], (m) => !scaling(m), hostileTable),
+  growth: async () => growthOf(H200_SCALING),
+  "peers-cuda": async () => peersFrom(H200_PEERS, () => true),
+  "peers-browser": async () => peersFrom(TWO_CORES_BROWSER, ({ peer }) => peer.endsWith("webgpu")),
+  hostile: async () => fromFiles([...H200, ...H200_HOSTILE], isSideBySide, hostileTable),
 };
 
 /**
@@ -81,15 +87,27 @@ function fromFiles(
   const files = names.map((name) => ({ link: `${results}/${name}`, file: readResult(name) }));
   const measurements = files.flatMap(({ file }) => file.measurements).filter(keep);
   if (measurements.length === 0) throw new Error(`Expected measurements for the table in ${names} but found none.`);
-  return [drawMarkdown(build(measurements)), ...sourceLines(files, measurements)].join("\n\n");
+  return [
+    drawMarkdown(build(measurements)),
+    ...sourceLines(files, (backend) => measurements.some((m) => m.backend === backend)),
+  ].join("\n\n");
 }
 
-function scalingOver(axis: "vocab" | "rows" | "k") {
-  return (measurements: readonly MeasurementRecord[]) =>
-    scalingTable(
-      measurements.filter(({ group }) => group === `scaling-${axis}`),
-      axis,
-    );
+/** The exponent of each curve. */
+function growthOf(names: readonly string[]): string {
+  const files = names.map((name) => ({ name, link: `${results}/${name}`, file: readResult(name) }));
+  return [drawMarkdown(growthTable(files)), ...sourceLines(files, () => true)].join("\n\n");
+}
+
+function peersFrom(names: readonly string[], keep: (m: PeerRecord) => boolean): string {
+  const files = names.map((name) => ({ link: `${results}/${name}`, file: readResult(name) }));
+  const records = files.flatMap(({ file }) => file.peers ?? []).filter(keep);
+  return [drawMarkdown(peerSummaryTable(records)), ...sourceLines(files, isAmong(records))].join("\n\n");
+}
+
+/** Whether one of this project's peers is of the backend: they have its name as their last word. */
+function isAmong(records: readonly PeerRecord[]): (backend: BackendName) => boolean {
+  return (backend) => records.some(({ peer }) => peer === `fused-topk ${backend}`);
 }
 
 function readResult(name: string): ResultFile {

@@ -3,6 +3,7 @@
 import { deviceLabels, type NamedResult } from "./device-labels.js";
 import type { MeasurementRecord } from "./schema.js";
 import type { Shape } from "./shapes.js";
+import { figures, type Table, words } from "./table.js";
 
 export type GrowthVariant = "fused" | "unfused" | "read-floor";
 
@@ -56,4 +57,22 @@ export function fitExponent(points: readonly (readonly [x: number, y: number])[]
   const spread = logs.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0);
   if (spread === 0 || logs.length < 2) return undefined;
   return logs.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0) / spread;
+}
+
+/** The exponent of every curve. */
+export function growthTable(results: readonly NamedResult[]): Table {
+  const axes = ["vocab", "rows", "k"] as const;
+  return {
+    columns: [words("device"), words("variant"), words("over"), figures("from"), figures("to"), figures("exponent")],
+    rows: axes.flatMap((axis) =>
+      curvesOver(axis, results).map(({ device, variant, points, exponent }) => [
+        device,
+        variant,
+        axis === "k" ? "K" : axis,
+        points[0]!.x.toLocaleString("en-US"),
+        points.at(-1)!.x.toLocaleString("en-US"),
+        exponent === undefined ? "" : exponent.toFixed(2),
+      ]),
+    ),
+  };
 }

@@ -1,9 +1,9 @@
 /** The text of a report: where the figures come from, the charts with their tables, and whether all of it was right. No Node here. */
 import type { Chart } from "./charts/index.js";
 import type { NamedResult } from "./device-labels.js";
-import { curvesOver } from "./growth.js";
+import { growthTable } from "./growth.js";
 import { describeCommand, describeMachine, drawChecks, drawSkipped, verificationTotals } from "./result-tables.js";
-import { drawMarkdown, figures, type Table, words } from "./table.js";
+import { drawMarkdown, type Table } from "./table.js";
 
 export interface LinkedResult extends NamedResult {
   /** Where the file is, seen from the report. */
@@ -52,23 +52,6 @@ function sourceOf({ name, link, file }: LinkedResult): string[] {
     `**[${name}](${link})**, ${file.date.slice(0, 10)}, version ${file.version}, \`${describeCommand(file)}\``,
     ["```", describeMachine(file), "```"].join("\n"),
   ];
-}
-
-function growthTable(results: readonly NamedResult[]): Table {
-  const axes = ["vocab", "rows", "k"] as const;
-  return {
-    columns: [words("device"), words("variant"), words("over"), figures("from"), figures("to"), figures("exponent")],
-    rows: axes.flatMap((axis) =>
-      curvesOver(axis, results).map(({ device, variant, points, exponent }) => [
-        device,
-        variant,
-        axis === "k" ? "K" : axis,
-        points[0]!.x.toLocaleString("en-US"),
-        points.at(-1)!.x.toLocaleString("en-US"),
-        exponent === undefined ? "" : exponent.toFixed(2),
-      ]),
-    ),
-  };
 }
 
 function folded(summary: string, table: Table): string {

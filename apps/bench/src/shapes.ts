@@ -83,10 +83,15 @@ export const scalingAxes: Readonly<Record<string, keyof Shape>> = {
   "scaling-k": "k",
 };
 
+/** Whether a group is shown by itself, as curves or a table, and not among the others. */
+export function isApart(group: string): boolean {
+  return group in scalingAxes || group === "exp";
+}
+
 /** Names for several groups at once. */
 export const groupSets: Readonly<Record<string, readonly string[]>> = {
   scaling: Object.keys(scalingAxes),
-  targets: Object.keys(shapeGroups).filter((name) => !(name in scalingAxes) && name !== "exp"),
+  targets: Object.keys(shapeGroups).filter((name) => !isApart(name)),
 };
 
 /** What was asked for; a default fills what was not. */

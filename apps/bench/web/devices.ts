@@ -40,7 +40,7 @@ const finders: Finders = {
 export function describeHost(): HostRecord {
   const { hardwareConcurrency, deviceMemory = 0 } = navigator as Navigator & { deviceMemory?: number };
   return {
-    os: /\(([^;)]+)/.exec(navigator.userAgent)?.[1] ?? "unknown system",
+    os: /\((?:X11; )?([^;)]+)/.exec(navigator.userAgent)?.[1] ?? "unknown system",
     cpu: "CPU not told",
     cores: hardwareConcurrency,
     memoryBytes: deviceMemory * 2 ** 30,

@@ -5,6 +5,7 @@ import { deviceLabels, deviceName, type NamedResult } from "../device-labels.js"
 import { formatBytes, formatRatio, formatTime } from "../format.js";
 import { groupBy, peerMemory, scenarioTitle } from "../result-tables.js";
 import type { MeasurementRecord, PeerRecord, ResultFile } from "../schema.js";
+import { isApart } from "../shapes.js";
 import { figures, words } from "../table.js";
 import { type Bar, type BarGroup, barsOf } from "./bars.js";
 import { type Chart, percent, rangeOf } from "./chart.js";
@@ -17,7 +18,7 @@ export interface Placed extends MeasurementRecord {
   random: MeasurementRecord | undefined;
 }
 
-/** The measurements that are no part of a curve, with their device. */
+/** The measurements that stand side by side, with their device. */
 export function placed(results: readonly NamedResult[]): Placed[] {
   const labels = deviceLabels(results);
   const ceilings = new Map<string, number>();
@@ -33,7 +34,7 @@ export function placed(results: readonly NamedResult[]): Placed[] {
   }
   return results.flatMap(({ file }) =>
     file.measurements
-      .filter(({ group }) => !group.startsWith("scaling-"))
+      .filter(({ group }) => !isApart(group))
       .map((m) => ({
         ...m,
         device: labels.get(file)!.get(m.backend) ?? m.backend,

@@ -58,6 +58,7 @@ async function measure({
   planScenarios(plan, "cpu"); // a plan that cannot be is an error before any device is touched
   const { found, rejected } = await findDevices(backends);
   const command = ["run", "--shapes", shapes.join(), "--dtype", dtypes.join(), ...(quick ? ["--quick"] : [])];
+  if (peerNames.length > 0) command.push("--peers");
   const result = newResultFile(describeHost(), command, seed, found, rejected);
   const devices = await Promise.all(found.map(openDevice));
   const work = planForAll(devices, (device) => planScenarios(plan, device.kind));
