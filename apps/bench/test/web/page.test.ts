@@ -231,6 +231,9 @@ describe("Verify", () => {
     await status(page)
       .getByText(/^Done/)
       .waitFor({ timeout: isFull ? 400_000 : 50_000 });
+    await shown(page)
+      .getByText(/The contract holds\. [\d,]+ cases passed and 0 failed/)
+      .waitFor();
     expect(await shown(page).getByText("✓ passed").count()).toBe(isFull ? 6 : 1); // each configuration of a backend
     expect(await shown(page).locator("article tbody tr").count()).toBeGreaterThan(10);
     await inspect(page, "verify");

@@ -112,7 +112,7 @@ export function Generate() {
           />
         </label>
         <div class="fields">
-          <label class="field">
+          <label class="field wide">
             <span>Temperature: {Number(temperature).toFixed(2)}</span>
             <input
               type="range"
@@ -129,7 +129,7 @@ export function Generate() {
           <label class="field">
             <span>Runs on</span>
             <select value={engine} onChange={(event) => setEngine(event.currentTarget.value)}>
-              <option value="webgpu">WebGPU, or else WebAssembly</option>
+              <option value="webgpu">WebGPU, if it is here</option>
               <option value="wasm">WebAssembly</option>
             </select>
           </label>

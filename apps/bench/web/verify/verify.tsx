@@ -1,6 +1,7 @@
 /** The tab Verify: the conformance cases on the backends of this browser, live. */
 import { useState } from "preact/hooks";
-import type { CaseGroupRecord, ResultFile } from "../../src/schema.js";
+import { formatCount } from "../../src/format.js";
+import type { CaseGroupRecord, ResultFile, VerificationRecord } from "../../src/schema.js";
 import { useSetting } from "../link.js";
 import { useBackends } from "../parts/devices-view.js";
 import { JobView } from "../parts/job-view.js";
@@ -55,10 +56,25 @@ export function Verify() {
           {state.status !== "running" && <SaveResult name="verify.json" result={result} />}
         </JobView>
       </form>
+      {state.status === "done" && result !== undefined && <Total records={result.verifications} />}
       {result?.verifications.map((record) => (
         <VerificationView key={record.configuration} {...record} />
       ))}
       {running !== undefined && <VerificationView {...running} isRunning={state.status === "running"} />}
     </>
+  );
+}
+
+function Total({ records }: { records: readonly VerificationRecord[] }) {
+  const sum = (key: "passed" | "failed") => records.reduce((total, record) => total + record[key], 0);
+  const isGood = sum("failed") === 0;
+  return (
+    <p class="card">
+      <strong class={isGood ? "verdict good" : "verdict bad"}>
+        {isGood ? "✓ The contract holds." : "✕ The contract is broken."}
+      </strong>{" "}
+      {formatCount(sum("passed"))} cases passed and {formatCount(sum("failed"))} failed, in {records.length}{" "}
+      {records.length === 1 ? "configuration" : "configurations"} of the backends.
+    </p>
   );
 }
