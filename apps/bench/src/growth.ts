@@ -46,7 +46,20 @@ export function curvesOver(axis: keyof Shape, results: readonly NamedResult[]): 
       }
     }
   }
-  return curves;
+  return tellApart(curves, axis);
+}
+
+/** Names the sizes beside the axis where they are not the same on every device: a GPU takes more rows than a CPU. */
+function tellApart(curves: Curve[], axis: keyof Shape): Curve[] {
+  const sizes = { rows: "rows", vocab: "vocabulary", k: "K" } as const;
+  const names = (Object.keys(sizes) as (keyof Shape)[]).filter((name) => {
+    const values = new Set(curves.map(({ points }) => points[0]!.measurement[name]));
+    return name !== axis && values.size > 1;
+  });
+  return curves.map((curve) => {
+    const told = names.map((name) => `, ${sizes[name]} ${curve.points[0]!.measurement[name].toLocaleString("en-US")}`);
+    return { ...curve, device: `${curve.device}${told.join("")}` };
+  });
 }
 
 /** b of the power law `y = a * x^b`, by least squares on the logarithms; none where all x are the same. */

@@ -98,7 +98,7 @@ export function Measure() {
               value={k}
               inputMode="numeric"
               autocomplete="off"
-              placeholder="as the shapes say"
+              placeholder="its own"
               aria-describedby="shapes-problem"
               onInput={(event) => setK(event.currentTarget.value)}
             />
@@ -124,8 +124,8 @@ export function Measure() {
           <label class="field">
             <span>Effort</span>
             <select value={effort} onChange={(event) => setEffort(event.currentTarget.value)}>
-              <option value="quick">quick: 5 timings each</option>
-              <option value="thorough">thorough: 20 to 50 timings each</option>
+              <option value="quick">quick, 5 timings</option>
+              <option value="thorough">thorough, 20 to 50 timings</option>
             </select>
           </label>
         </div>
