@@ -39,6 +39,15 @@ describe("charts", () => {
     expect(chart("memory").table.rows[0]!.slice(2)).toEqual(["fused", "25.9 kB", "0.079 %", "0 B"]);
   });
 
+  it("answer their question in a line, for the GPUs alone where there are any", () => {
+    expect(chart("time").answer).toBe(
+      "cuda, A GPU: 1.10 times the read floor, in the median 9.09 times as fast as unfused",
+    );
+    expect(chart("bandwidth").answer).toBe("cuda, A GPU: up to 75 % of the best read");
+    expect(chart("hostile").answer).toBe("cuda, A GPU: 2.00 times the time on random ones");
+    expect(chart("growth-vocab").answer).toBe("cuda, A GPU: as vocabulary^0.93");
+  });
+
   it("are drawn the same every time, as SVG that stands alone", () => {
     const { document } = parseHTML("<html><body></body></html>");
     for (const chart of charts) {

@@ -32,4 +32,12 @@ describe("growth", () => {
     expect(curves[0]!.exponent).toBeCloseTo(1, 12);
     expect(curves[1]!.exponent).toBeCloseTo(0.5, 12);
   });
+
+  it("names a size beside the axis where devices differ in it", () => {
+    const curve = (backend: "cuda" | "webgpu", rows: number) =>
+      [1024, 4096].map((vocab) => measurement({ group: "scaling-vocab", backend, rows, vocab, median: vocab }));
+    const measurements = [...curve("cuda", 64), ...curve("webgpu", 1)];
+    const curves = curvesOver("vocab", [{ name: "a.json", file: { ...resultFile(), measurements } }]);
+    expect(curves.map(({ device }) => device)).toEqual(["cuda, A GPU, rows 64", "webgpu (software), rows 1"]);
+  });
 });

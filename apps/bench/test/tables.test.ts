@@ -1,7 +1,8 @@
 import { describe, expect, it } from "vitest";
-import { hostileTable, hostTable, sourceLines, summaryTable } from "../src/document-tables.js";
+import { hostileTable, hostTable, peerSummaryTable, sourceLines, summaryTable } from "../src/document-tables.js";
 import { drawMarkedTables } from "../src/marked-tables.js";
-import { drawChecks, drawMeasurements, scalingTable, scenarioTable } from "../src/result-tables.js";
+import { drawChecks, drawMeasurements, peersTable, scalingTable, scenarioTable } from "../src/result-tables.js";
+import type { PeerRecord } from "../src/schema.js";
 import { drawMarkdown, drawText, figures, words } from "../src/table.js";
 import { measurement, resultFile } from "./fixtures.js";
 
@@ -78,6 +79,18 @@ describe("tables", () => {
     expect(
       sourceLines([{ file: resultFile(), link: "results/a.json" }], (backend) => backend === "webgpu").join(),
     ).toContain("its times say nothing about a GPU");
+  });
+
+  it("of peers say how many times slower each is than the first", () => {
+    const record = (peer: string, median: number): PeerRecord => ({
+      ...{ group: "custom", rows: 8, vocab: 1000, k: 5, dtype: "bf16", data: "random" },
+      ...{ peer, version: "1", memory: "device", samples: [median], median, p10: median, p90: median },
+      firstRatio: 10 / median,
+      check: { rows: 8, rowsWithOtherIndices: 0, maxRelativeError: 0, passed: true },
+    });
+    const records = [record("ours", 10), record("theirs", 125)];
+    expect(peerSummaryTable(records).rows).toEqual([["8 x 1000", "5", "bf16", "**10 us**", "125 us, x 12.5"]]);
+    expect(drawText(peersTable(records))).toMatch(/theirs +1 +on the GPU, cold +125 us +one call +12\.5 +8\/8 exact/);
   });
 
   it("of the summary set the fused kernel between the floor and what it replaces", () => {

@@ -19,7 +19,7 @@ export function growthChart(axis: "vocab" | "rows" | "k", results: readonly Name
   const curves = curvesOver(axis, results);
   const scenario = curves[0]?.points[0]?.measurement;
   const exponents = curves.flatMap(({ device, variant, exponent }) =>
-    variant === "fused" && exponent !== undefined ? [`${device}: ${axisNames[axis]}^${exponent.toFixed(2)}`] : [],
+    variant === "fused" && exponent !== undefined ? [`${device}: as ${axisNames[axis]}^${exponent.toFixed(2)}`] : [],
   );
   return {
     name: `growth-${axis}`,
