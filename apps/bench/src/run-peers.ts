@@ -75,7 +75,9 @@ export async function runPeers(options: Options, argv: readonly string[]): Promi
     measured.push(...records);
     absent.push(...failed);
     progress.clear();
-    print(`\n${scenarioTitle(scenario)}\n${drawText(peersTable(records))}`);
+    print(
+      `\n${[scenarioTitle(scenario), ...(records.length === 0 ? [] : [drawText(peersTable(records))])].join("\n")}`,
+    );
     for (const line of drawAbsent(failed)) print(line);
   }
   for (const { open } of onGpu.found) await open.close();
