@@ -12,7 +12,8 @@
 namespace fused_topk {
 namespace {
 
-constexpr int kNarrow = 256, kWide = 512;
+constexpr int kNarrow = 256, kWide = 512, kWidest = 1024;
+constexpr uint32_t kWidestK = 512;      // beyond which the widest blocks gain, if each has a multiprocessor
 constexpr uint32_t kDecodeRows = 12;    // as many as surely run at once
 constexpr uint32_t kMostParts = 16;     // merging costs the more, the more parts there are
 constexpr uint32_t kPartLogits = 8192;  // a part of fewer logits costs more in merging than it saves
@@ -55,7 +56,8 @@ bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& devic
 //   decode-parts several such clusters of 16 a row, one      longer rows, as long as at most 12 clusters are needed
 //                merge
 //   split        several blocks of 256 a row, one merge      fewer than a third of a row a multiprocessor; vocab from 16384
-//   stream-wide  a block of 512 a row                        at most 2 rows a multiprocessor, or k > 512
+//   stream-wide  a block of 512 a row, of 1024 for k > 512   at most 2 rows a multiprocessor, or k > 512
+//                where every row has a multiprocessor
 //   stream       a block of 256 a row                        what is left
 Regime pick(const Problem& p, DType dtype, const DeviceProperties& device, bool wide_fits) {
   if (gating_fits(p.vocab, p.k)) return Regime::gating;
@@ -74,9 +76,15 @@ Regime pick(const Problem& p, DType dtype, const DeviceProperties& device, bool 
 
 const char* const kNames[kRegimes] = {"gating", "small", "decode", "decode-parts", "split", "stream", "stream-wide"};
 
-bool stream_fits(const Problem& p, DType dtype, const DeviceProperties& device, uint32_t parts, bool wide) {
+bool stream_fits(const Problem& p, DType dtype, const DeviceProperties& device, uint32_t parts, int threads) {
   StreamPlan plan;
-  return plan_stream(p, bytes_per_element(dtype), device, parts, wide ? kWide : kNarrow, 1, &plan);
+  return plan_stream(p, bytes_per_element(dtype), device, parts, threads, 1, &plan);
+}
+
+// The threads of a block of stream-wide.
+int wide_threads(const Problem& p, DType dtype, const DeviceProperties& device) {
+  const bool alone = p.rows <= device.multiprocessors && p.k > kWidestK;
+  return alone && stream_fits(p, dtype, device, 1, kWidest) ? kWidest : kWide;
 }
 
 uint32_t parts_of(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime) {
@@ -121,8 +129,11 @@ cudaError_t launch_typed(const Problem& p, DType dtype, const DeviceProperties& 
   if (plan.regime == Regime::decode || plan.regime == Regime::decode_parts) {
     return launch_decode<D>(p, decode_clusters_of(p, dtype, device, plan.regime), scratch, stream);
   }
-  return plan.regime == Regime::stream_wide ? launch_stream<D, kWide>(p, device, plan.parts, scratch, stream)
-                                            : launch_stream<D, kNarrow>(p, device, plan.parts, scratch, stream);
+  if (plan.regime == Regime::stream_wide) {
+    return wide_threads(p, dtype, device) == kWidest ? launch_stream<D, kWidest>(p, device, 1, nullptr, stream)
+                                                     : launch_stream<D, kWide>(p, device, 1, nullptr, stream);
+  }
+  return launch_stream<D, kNarrow>(p, device, plan.parts, scratch, stream);
 }
 
 }  // namespace
@@ -165,7 +176,7 @@ bool regime_of(const char* name, Regime* regime) {
 }
 
 Plan plan(const Problem& problem, DType dtype, const DeviceProperties& device) {
-  const bool wide_fits = stream_fits(problem, dtype, device, 1, true);
+  const bool wide_fits = stream_fits(problem, dtype, device, 1, kWide);
   return make_plan(problem, dtype, device, pick(problem, dtype, device, wide_fits));
 }
 
@@ -180,7 +191,7 @@ bool plan_forced(const Problem& p, DType dtype, const DeviceProperties& device, 
     const uint32_t tile = logits_a_tile(bytes_per_element(dtype));
     if (regime == Regime::split && p.vocab < 2 * tile) return false;
     const uint32_t parts = parts_of(p, dtype, device, regime);
-    if (!stream_fits(p, dtype, device, parts, regime == Regime::stream_wide)) return false;
+    if (!stream_fits(p, dtype, device, parts, regime == Regime::stream_wide ? kWide : kNarrow)) return false;
   }
   *plan = make_plan(p, dtype, device, regime);
   return plan->scratch_bytes <= std::max<size_t>(64u << 20, size_t{p.rows} * p.vocab * bytes_per_element(dtype) / 100);

@@ -291,7 +291,8 @@ struct Selection {
     first = __shfl_sync(kFullWarp, first, 0);
     uint32_t place = first + inclusive - n, end = first + all;
     if (__builtin_expect(end > capacity, 0)) {
-      const uint32_t refused = __ballot_sync(kFullWarp, n != 0 && place + n > capacity);  // the last lanes that have any
+      const uint32_t refused =
+          __ballot_sync(kFullWarp, n != 0 && place + n > capacity);  // the last lanes that have any
       end = __shfl_sync(kFullWarp, place, __ffs(refused) - 1);
       if (lane() == 0) atomicMin(&control.refused, end);
     }
@@ -309,7 +310,8 @@ struct Selection {
   // Block: appends what choose(0), choose(step), ... choose of `count` items, of which each warp looks at step / kWarps
   // in sequence at a time. The buffer is cut where it is full. Ends with a barrier.
   template <class Choose, class RawOf, class Refine>
-  __device__ __forceinline__ void append_all(uint32_t count, uint32_t step, Choose choose, RawOf raw_of, Refine refine) {
+  __device__ __forceinline__ void append_all(uint32_t count, uint32_t step, Choose choose, RawOf raw_of,
+                                             Refine refine) {
     uint32_t base = 0, chosen = 0;
     bool full = false;  // for somebody of the warp
     while (true) {

@@ -286,7 +286,8 @@ struct Stream {
     }
     const uint32_t threads = 1u << (::min(shift, 7u) - 2);  // of a group, of this tile
     uint32_t key = short_key<D>(max);
-    for (uint32_t step = 1; step < threads; step *= 2) key = ::max(key, __shfl_xor_sync(kFullWarp, key, step));
+    key = ::max(key, __shfl_xor_sync(kFullWarp, key, 1));
+    for (uint32_t step = 2; step < threads; step *= 2) key = ::max(key, __shfl_xor_sync(kFullWarp, key, step));
     if (lane() & (threads - 1)) return;
     const uint32_t group = (tile * 32 + lane()) >> (shift - 2);
     if (shift <= 7) {
@@ -580,8 +581,11 @@ struct Stream {
 #pragma unroll
       for (uint32_t u = 0; u < kRound; u++) {
         const uint32_t at = base + (warp() * kRound + u) * 32 + lane(), from = at / longest, i = at - from * longest;
-        const bool there = at < slots && from != part && i < __ldcg(&states[from].count);
+        // Both loads at once, though what lies behind the part's candidates is none.
+        const bool there = at < slots && from != part;
+        const uint32_t of_part = there ? __ldcg(&states[from].count) : 0;
         c[u] = there ? __ldcg(candidates + uint64_t{from} * published(problem.k) + i) : 0;
+        if (i >= of_part) c[u] = 0;
         chosen |= packing().key(c[u]) >= edge ? 1u << u : 0u;
       }
       return chosen;

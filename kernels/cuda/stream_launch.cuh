@@ -122,7 +122,8 @@ cudaError_t launch_stream(const Problem& p, const DeviceProperties& device, uint
   if constexpr (kBlocks >= 4) {
     if (stages >= 4) return launch_stages<D, kThreads, 4>(p, plan, stream);
   }
-  return launch_stages<D, kThreads, 2>(p, plan, stream);
+  if constexpr (kBlocks >= 2) return launch_stages<D, kThreads, 2>(p, plan, stream);
+  return cudaErrorInvalidConfiguration;
 }
 
 }  // namespace fused_topk
