@@ -1,8 +1,8 @@
-// The weights of a block: exp, four at a time, in two forms.
+// The weights of logits: exp, four at a time, in two forms.
 //
 // `exp2_weights` needs relaxed SIMD, whose multiply-add rounds once. With c = 1 / (T ln 2) and n = round(x c) a weight is
-// 2^(n - reference) 2^f, and f = x c - n comes out of two multiply-adds, c being in two pieces, as if it were not rounded at
-// all: whatever the size of x, as long as n is a float32 with room for a fraction.
+// 2^(n - reference) 2^f, and f = x c - n comes out of a multiply-add without an error to speak of, whatever the size of x, as
+// long as n is a float32 with room for a fraction. The c that is used is a float32; row_state.ts says what that does to a sum.
 //
 // `exp_weights` is plain SIMD. There x c would be rounded before n is taken away, so the difference to the max is taken
 // first, and n T ln 2 is subtracted from that in two pieces, of which n times the first is exact.
@@ -10,9 +10,8 @@
 // Source of the second: Cody and Waite, "Software Manual for the Elementary Functions" (1980).
 import { GROUP } from "./logits";
 
-// What the weights need of the temperature T: log2(e) / T in two pieces.
-let log2e_by_t: f32;
-let log2e_by_t_low: f32;
+// log2(e) / T for a temperature T, as it is used: rounded.
+export let log2e_by_t: f32;
 // And with T = scale * temperature, for plain SIMD:
 let scale: f32; // a power of two that keeps a difference of two scaled logits finite where it matters
 let log2e_by_scaled_t: f32;
@@ -22,7 +21,6 @@ let t_ln2_low: f32;
 // Returns whether powers can be taken at this temperature: where the pieces are normal numbers.
 export function set_temperature(temperature: f64): bool {
   log2e_by_t = <f32>(Math.LOG2E / temperature);
-  log2e_by_t_low = <f32>(Math.LOG2E / temperature - <f64>log2e_by_t);
   // At a temperature of 1e38 the two largest logits are 7 apart, and their difference is no float32: they are scaled first.
   const exponent: i32 = <i32>(reinterpret<u64>(temperature) >> 52) - 1023;
   const shift = exponent < 0 ? 0 : exponent > 126 ? 126 : exponent;
@@ -37,9 +35,12 @@ export function set_temperature(temperature: f64): bool {
   return false;
 }
 
+// x log2(e) / T up to which a float32 has room for its fraction.
+const REACH: f64 = 2097152;
+
 // Whether this max may be measured in powers of two: the -inf of a row that is masked so far may.
 export function in_reach(max: f32): bool {
-  return max === -f32.POSITIVE_INFINITY || f32.abs(max * log2e_by_t) < 2097152;
+  return max === -f32.POSITIVE_INFINITY || <f64>f32.abs(max * log2e_by_t) < REACH;
 }
 
 // 1.5 * 2^23: added to a small float32 it rounds that to an integer, which then stands in the low bits.
@@ -55,72 +56,93 @@ export function fuses(): bool {
   return false;
 }
 
-// The coefficients of f to f^5 in the polynomial for 2^f, |f| <= 1/2. As variables: an engine makes a vector constant anew
-// wherever it is used, which costs more than the multiply-add.
-//
-// This one is nearest in relative error, by Remez's exchange, with 1 for the constant term: within 1.5e-7.
+// The coefficients of f to f^5 in the polynomial for 2^f, |f| <= 1/2, nearest in relative error by Remez's exchange, divided by
+// its constant term and moved by some ulps: in float32 within 1.4e-7 of 2^f / POWER_SCALE. As variables: an engine makes a vector constant anew wherever it is used, which
+// costs more than the multiply-add.
 let d1: f32;
 let d2: f32;
 let d3: f32;
 let d4: f32;
 let d5: f32;
+let one: f32;
+
+export const POWER_SCALE: f64 = 1.0000000693;
 
 function set_powers(): void {
-  d1 = 0.693146967;
-  d2 = 0.240221197;
-  d3 = 0.0555071327;
-  d4 = 0.00967554133;
-  d5 = 0.0013276472;
+  d1 = 0.693146944;
+  d2 = 0.240221173;
+  d3 = 0.0555070043;
+  d4 = 0.00967560615;
+  d5 = 0.00132763607;
+  one = 1;
 }
 
-// The sum of 2^(x / (T ln 2) - reference) over a block of which no logit makes more than 1; NaN where one is NaN. A masked
-// logit counts 2^-124, which is nothing beside the one near 1. A group is summed in float32, the rest in float64.
-export function exp2_weights(logits: usize, groups: u32, reference: i32): f64 {
-  if (!ASC_FEATURE_RELAXED_SIMD) return 0;
+// Exponents above the reference that a logit may have: its weight is then finite, and so is a sum of any length in float64.
+const HEADROOM: f64 = 60;
+
+let rounder: f32; // n + 127 - reference in the low bits: the exponent of a float32
+let least: f32; // counts for every logit below
+// The largest logit that may be weighed against the reference.
+export let limit: f32;
+
+export function set_reference(reference: i32): void {
+  rounder = ROUNDER + <f32>(<i32>127 - reference);
+  least = <f32>(<f64>(reference - 124) / <f64>log2e_by_t);
+  limit = <f32>(min(<f64>reference + HEADROOM, REACH) / <f64>log2e_by_t);
+}
+
+// What `exp2_weights` found beside the group that it returns.
+export let weights: f64; // of the groups ahead of that
+export let group_weights: f64; // of that
+export let group_max: f32; // its largest number
+
+// Takes groups from `at` until one has a logit above the floor, and returns that one; `end` where none has, or the floor is NaN.
+// Their weights are 2^(x / (T ln 2) - reference); NaN where a logit is NaN. A masked logit counts 2^-124, which is nothing
+// beside the one near 1. A group is summed in float32, the rest in float64.
+//
+// pmax is one instruction. It drops a NaN on its right, and the floor is none: no NaN hides a logit.
+export function exp2_weights(at: usize, end: usize, floor_: f32): usize {
+  if (!ASC_FEATURE_RELAXED_SIMD) return end;
   const c = f32x4.splat(log2e_by_t);
-  const c_low = f32x4.splat(log2e_by_t_low);
-  // n + 127 - reference in the low bits: the exponent of a float32.
-  const rounder = f32x4.splat(ROUNDER + <f32>(<i32>127 - reference));
-  const least = f32x4.splat(<f32>(<f64>(reference - 124) / <f64>log2e_by_t));
+  const r = f32x4.splat(rounder);
+  const lowest = f32x4.splat(least);
   const c1 = f32x4.splat(d1);
   const c2 = f32x4.splat(d2);
   const c3 = f32x4.splat(d3);
   const c4 = f32x4.splat(d4);
   const c5 = f32x4.splat(d5);
+  const c0 = f32x4.splat(one);
+  const floor = f32x4.splat(floor_);
   let sum = f64x2.splat(0);
-  for (const end = logits + <usize>groups * GROUP * 4; logits < end; ) {
-    let of_group = f32x4.splat(0);
-    for (const end = logits + GROUP * 4; logits < end; logits += 32) {
-      const a = power(v128.load(logits), c, c_low, rounder, least, c1, c2, c3, c4, c5);
-      const b = power(v128.load(logits, 16), c, c_low, rounder, least, c1, c2, c3, c4, c5);
-      of_group = f32x4.add(of_group, f32x4.add(a, b));
+  let of_group = f32x4.splat(0);
+  let highest = floor;
+  while (at < end) {
+    of_group = f32x4.splat(0);
+    highest = floor;
+    const next = at + GROUP * 4;
+    for (; at < next; at += 16) {
+      const logit = v128.load(at);
+      highest = f32x4.pmax(highest, logit);
+      const x = f32x4.pmax(logit, lowest);
+      const n = f32x4.relaxed_madd(x, c, r);
+      const f = f32x4.relaxed_madd(x, c, f32x4.sub(r, n));
+      let p = f32x4.relaxed_madd(f, c5, c4);
+      p = f32x4.relaxed_madd(p, f, c3);
+      p = f32x4.relaxed_madd(p, f, c2);
+      p = f32x4.relaxed_madd(p, f, c1);
+      p = f32x4.relaxed_madd(p, f, c0);
+      of_group = f32x4.relaxed_madd(p, i32x4.shl(n, 23), of_group);
+    }
+    if (v128.any_true(f32x4.gt(highest, floor))) {
+      group_weights = sum_of(widened(of_group));
+      group_max = greatest_lane(highest);
+      weights = sum_of(sum);
+      return at - GROUP * 4;
     }
     sum = f64x2.add(sum, widened(of_group));
   }
-  return f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
-}
-
-function power(
-  logit: v128,
-  c: v128,
-  c_low: v128,
-  rounder: v128,
-  least: v128,
-  c1: v128,
-  c2: v128,
-  c3: v128,
-  c4: v128,
-  c5: v128,
-): v128 {
-  const x = f32x4.pmax(logit, least);
-  const rounded = f32x4.relaxed_madd(x, c, rounder);
-  const f = f32x4.relaxed_madd(x, c_low, f32x4.relaxed_madd(x, c, f32x4.sub(rounder, rounded)));
-  let p = f32x4.relaxed_madd(f, c5, c4);
-  p = f32x4.relaxed_madd(p, f, c3);
-  p = f32x4.relaxed_madd(p, f, c2);
-  p = f32x4.relaxed_madd(p, f, c1);
-  const two_to_n = i32x4.shl(rounded, 23);
-  return f32x4.relaxed_madd(f32x4.mul(p, f), two_to_n, two_to_n);
+  weights = sum_of(sum);
+  return end;
 }
 
 // Those of f to f^6 in the polynomial that meets 2^f at the zeros of the 7th Chebyshev polynomial, 0 among them: within 2e-8
@@ -187,10 +209,21 @@ export function exp_weights(logits: usize, groups: u32, reference: f32): f64 {
     }
     sum = f64x2.add(sum, widened(of_group));
   }
-  return f64x2.extract_lane(sum, 0) + f64x2.extract_lane(sum, 1);
+  return sum_of(sum);
 }
 
 // The four numbers as two float64, a pair to each.
 function widened(x: v128): v128 {
   return f64x2.add(f64x2.promote_low_f32x4(x), f64x2.promote_low_f32x4(i64x2.shuffle(x, x, 1, 0)));
+}
+
+function sum_of(x: v128): f64 {
+  return f64x2.extract_lane(x, 0) + f64x2.extract_lane(x, 1);
+}
+
+export function greatest_lane(x: v128): f32 {
+  const pair = f32x4.pmax(x, i64x2.shuffle(x, x, 1, 0));
+  const a = f32x4.extract_lane(pair, 0);
+  const b = f32x4.extract_lane(pair, 1);
+  return a > b ? a : b;
 }

@@ -3,6 +3,8 @@
 //
 // A logit that does not come before the K-th best seen when the buffer was last cut costs one comparison. The others are
 // appended; a full buffer is cut to its K best by quickselect, which raises the threshold.
+
+import { greatest_lane } from "./exp";
 import { BLOCK, candidates } from "./layout";
 import { GROUP } from "./logits";
 import { candidate_index, logit_of_key, make_candidate } from "./row_state";
@@ -32,7 +34,7 @@ export function clear(k_: u32): void {
 //
 // A tie with the K-th best comes before it only at a lower index, so a block beyond that index needs to be greater. In the
 // others a logit two keys below the threshold is: one key may be that of -0, which equals +0.
-function floor_of(first: u32): f32 {
+export function floor_of(first: u32): f32 {
   const key = <u32>(worst >> 32);
   if (key === 0) return f32.NaN;
   return logit_of_key(first > candidate_index(worst) ? key : key - 2);
@@ -46,28 +48,30 @@ function append(logit: f32, index: u32): void {
   set(held++, candidate);
 }
 
-// Offers a block to the buffer and returns its largest number, or the threshold where that is greater. `first` is the index
-// of its first logit.
-//
-// pmax is one instruction. It drops a NaN on its right, and what it begins with here is none: no NaN hides a logit.
-export function offer(block: usize, length: u32, groups: u32, first: u32): f32 {
+// Offers groups of a block to the buffer, logit by logit, until the block has a floor, and returns how many. `length`: of the
+// logits, of which the last group may have less than others.
+export function fill(block: usize, length: u32, first: u32): u32 {
   let from: u32 = 0;
   for (; from < length && F32.isNaN(floor_of(first)); from += GROUP) {
     const end = min(length, from + GROUP);
     for (let i = from; i < end; i++) append(load<f32>(block + ((<usize>i) << 2)), first + i);
-    if (held >= soft_capacity) cut();
+    settle();
   }
-  const seen = from / GROUP;
-  const highest = max_of(block, seen);
-  if (seen === groups) return highest;
-  const rest = offer_above(block + ((<usize>from) << 2), groups - seen, first + from, floor_of(first));
-  if (held >= soft_capacity) cut();
-  return rest > highest ? rest : highest;
+  return from / GROUP;
 }
 
-function offer_above(block: usize, groups: u32, first: u32, floor: f32): f32 {
+// At the end of a block.
+export function settle(): void {
+  if (held >= soft_capacity) cut();
+}
+
+// Offers groups with a floor, and returns their largest number, or the floor where that is greater. `first` is the index of
+// their first logit.
+//
+// pmax is one instruction. It drops a NaN on its right, and what it begins with here is none: no NaN hides a logit.
+export function offer(block: usize, groups: u32, first: u32): f32 {
   let highest = f32x4.splat(-f32.POSITIVE_INFINITY);
-  let least = f32x4.splat(floor);
+  let least = f32x4.splat(floor_of(first));
   for (let at = block, end = block + <usize>groups * GROUP * 4; at < end; at += GROUP * 4) {
     const a = f32x4.pmax(
       f32x4.pmax(f32x4.pmax(f32x4.pmax(least, v128.load(at)), v128.load(at, 16)), v128.load(at, 32)),
@@ -80,7 +84,8 @@ function offer_above(block: usize, groups: u32, first: u32, floor: f32): f32 {
     const group_max = f32x4.pmax(a, b);
     highest = f32x4.pmax(highest, group_max);
     if (v128.any_true(f32x4.gt(group_max, least))) {
-      append_group(at, first + (<u32>(at - block) >>> 2), least);
+      const index = first + (<u32>(at - block) >>> 2);
+      append_group(at, index, floor_of(first));
       least = f32x4.splat(floor_of(first));
     }
   }
@@ -88,7 +93,8 @@ function offer_above(block: usize, groups: u32, first: u32, floor: f32): f32 {
 }
 
 // Appends those of a group that are above the floor.
-function append_group(group: usize, first: u32, floor: v128): void {
+export function append_group(group: usize, first: u32, floor_: f32): void {
+  const floor = f32x4.splat(floor_);
   for (let above = above_of(group, floor) | (above_of(group + 64, floor) << 16); above !== 0; above &= above - 1) {
     const at = <u32>ctz(above);
     append(load<f32>(group + ((<usize>at) << 2)), first + at);
@@ -109,13 +115,6 @@ export function max_of(block: usize, groups: u32): f32 {
     highest = f32x4.pmax(highest, v128.load(block));
   }
   return greatest_lane(highest);
-}
-
-function greatest_lane(x: v128): f32 {
-  const pair = f32x4.pmax(x, i64x2.shuffle(x, x, 1, 0));
-  const a = f32x4.extract_lane(pair, 0);
-  const b = f32x4.extract_lane(pair, 1);
-  return a > b ? a : b;
 }
 
 // Brings the K best appended since `clear` to the front of the buffer, best first.

@@ -8,8 +8,18 @@
 // belongs to a job, rows that lie in this memory, which any number of threads solve: each takes the next row.
 import { BLOCK, enter, INDICES, JOB, LOG_SUM_EXP, logits_address, MAX_K, PROBS } from "./layout";
 import { bytes_of, GROUP, stage } from "./logits";
-import { candidate_index, candidate_logit, empty, end, log_sum_exp, probability, push } from "./row_state";
-import { candidate, clear, offer, sort_top } from "./select";
+import {
+  candidate_index,
+  candidate_logit,
+  empty,
+  end,
+  has_reference,
+  log_sum_exp,
+  probability,
+  push,
+  push_until,
+} from "./row_state";
+import { append_group, candidate, clear, fill, floor_of, max_of, offer, settle, sort_top } from "./select";
 
 export { fuses } from "./exp";
 export { logits_address };
@@ -48,9 +58,29 @@ export function push_logits(address: usize, count: u32, dtype: u32, first: u32):
     const next = block + stride < blocks ? block + stride : block + stride - blocks;
     prefetch(address + bytes_of(next * BLOCK, dtype), bytes_of(min(BLOCK, count - next * BLOCK), dtype));
     const at = stage(address + bytes_of(from, dtype), length, dtype);
-    push(at, groups, offer(at, length, groups, first + from));
+    push_block(at, length, groups, first + from);
     block = next;
   }
+}
+
+// Searches and weighs a block of which the first index is `first`.
+function push_block(block: usize, length: u32, groups: u32, first: u32): void {
+  const filled = fill(block, length, first);
+  let at = block + <usize>filled * GROUP * 4;
+  const end = block + <usize>groups * GROUP * 4;
+  if (filled > 0) push(block, filled, max_of(block, filled));
+  while (at < end && has_reference()) {
+    const floor = floor_of(first);
+    at = push_until(at, end, floor);
+    if (at === end) break;
+    append_group(at, first + (<u32>(at - block) >>> 2), floor);
+    at += GROUP * 4;
+  }
+  if (at < end) {
+    const left = <u32>(end - at) / (GROUP * 4);
+    push(at, left, offer(at, left, first + (<u32>(at - block) >>> 2)));
+  }
+  settle();
 }
 
 const CACHE_LINE: usize = 64;

@@ -2,7 +2,7 @@
 import { BLOCK } from "../layout";
 import { bytes_of, GROUP, stage } from "../logits";
 import { push } from "../row_state";
-import { max_of, offer } from "../select";
+import { fill, max_of, offer, settle } from "../select";
 import { begin, finish } from "../softmax_topk";
 
 // Writes the results of a row as those of row `row`.
@@ -20,7 +20,11 @@ export function three_pass(address: usize, vocab: u32, k: u32, dtype: u32, row: 
   }
   for (let from: u32 = 0; from < vocab; from += BLOCK) {
     const length = min(BLOCK, vocab - from);
-    offer(stage(address + bytes_of(from, dtype), length, dtype), length, groups_of(length), from);
+    const block = stage(address + bytes_of(from, dtype), length, dtype);
+    const filled = fill(block, length, from);
+    const rest = block + <usize>filled * GROUP * 4;
+    offer(rest, groups_of(length) - filled, from + filled * GROUP);
+    settle();
   }
   finish(row);
 }
