@@ -51,9 +51,9 @@ export function candidate_index(candidate: u64): u32 {
 }
 
 // The state of the row that is being read. One row at a time: the instance keeps it in its globals.
-let max: f32;
+export let max: f32;
 // Of exp((x - max) / temperature); or, while `in_powers`, of 2^(x log2e_by_t - reference) / POWER_SCALE.
-let sum: f64;
+export let sum: f64;
 let temperature: f64;
 let in_powers: bool;
 let reference: i32;
@@ -157,9 +157,21 @@ function has_nan(logits: usize, groups: u32): bool {
   return v128.any_true(unordered);
 }
 
-// Ahead of `probability` and `log_sum_exp`.
+// Ahead of `probability` and `log_sum_exp`, and before max and sum are another's.
 export function end(): void {
   if (in_powers) measure_against_max();
+}
+
+// Adds another state's max and sum.
+export function merge(other_max: f32, other_sum: f64): void {
+  end();
+  const greater = max > other_max ? max : other_max;
+  sum = rescaled(sum, max, greater) + rescaled(other_sum, other_max, greater);
+  max = greater;
+}
+
+function rescaled(sum: f64, max: f32, greater: f32): f64 {
+  return sum === 0 || max === greater ? sum : sum * exp((<f64>max - <f64>greater) / temperature);
 }
 
 // exp((logit - max) / temperature) / sum; 0 where every logit is masked, NaN where the row has no softmax.

@@ -42,7 +42,10 @@ export function floor_of(first: u32): f32 {
 
 // Adds a logit, if it is among the K best so far.
 function append(logit: f32, index: u32): void {
-  const candidate = make_candidate(logit, index);
+  append_candidate(make_candidate(logit, index));
+}
+
+export function append_candidate(candidate: u64): void {
   if (candidate <= worst) return;
   if (held === capacity) cut();
   set(held++, candidate);
@@ -115,6 +118,12 @@ export function max_of(block: usize, groups: u32): f32 {
     highest = f32x4.pmax(highest, v128.load(block));
   }
   return greatest_lane(highest);
+}
+
+// Leaves the K best and few more in the buffer, and returns how many.
+export function keep_top(): u32 {
+  if (held > k) cut();
+  return held;
 }
 
 // Brings the K best appended since `clear` to the front of the buffer, best first.

@@ -4,9 +4,9 @@
 // Blocks are visited in a permuted order: a fixed stride, near the golden section of their number and coprime to it. Any
 // prefix of the visit is then an even sample of the row, and a sorted row costs no more than a random one.
 //
-// A row reaches the kernel in one of two ways. It is pushed, in one piece or in several: begin, push_logits, finish. Or it
-// belongs to a job, rows that lie in this memory, which any number of threads solve: each takes the next row.
-import { BLOCK, enter, INDICES, JOB, LOG_SUM_EXP, logits_address, MAX_K, PROBS } from "./layout";
+// A row is pushed in one piece or in several: begin, push_logits, finish. Where several threads have pieces of it (threads.ts),
+// their states are merged before it is finished: merge, append_top.
+import { BLOCK, INDICES, LOG_SUM_EXP, logits_address, MAX_K, PROBS, staged } from "./layout";
 import { bytes_of, GROUP, stage } from "./logits";
 import {
   candidate_index,
@@ -19,9 +19,22 @@ import {
   push,
   push_until,
 } from "./row_state";
-import { append_group, candidate, clear, fill, floor_of, max_of, offer, settle, sort_top } from "./select";
+import {
+  append_candidate,
+  append_group,
+  candidate,
+  clear,
+  fill,
+  floor_of,
+  max_of,
+  offer,
+  settle,
+  sort_top,
+} from "./select";
 
 export { fuses } from "./exp";
+export { merge } from "./row_state";
+export * from "./threads";
 export { logits_address };
 
 let k: u32;
@@ -104,74 +117,32 @@ export function finish(row: u32): void {
   store<f32>(LOG_SUM_EXP + ((<usize>row) << 2), log_sum_exp());
 }
 
-// The job: what its threads count, and what they are to do.
-@unmanaged
-class Job {
-  next: u32; // the row that is taken next
-  ready: u32; // rows that are there
-  done: u32; // rows whose results are there
-  rows: u32;
-  address: usize;
-  row_bytes: usize;
-  vocab: u32;
-  k: u32;
-  dtype: u32;
-  temperature: f64;
+// Room for candidates on their way to `append_top`: a block of float32.
+export function scratch(): usize {
+  return staged;
 }
 
-const job = changetype<Job>(JOB);
+// Adds candidates to those of the row.
+export function append_top(top: usize, count: u32): void {
+  for (let i: u32 = 0; i < count; i++) append_candidate(load<u64>(top + ((<usize>i) << 3)));
+}
 
-// A job of `rows` rows, `row_bytes` apart, of which the first `ready` are there. No thread may be at work.
-export function post(
+// Whole rows, `row_bytes` apart, of which the first is row `row`.
+export function solve(
   address: usize,
   row_bytes: usize,
   rows: u32,
-  ready: u32,
   vocab: u32,
-  k_: u32,
+  k: u32,
   dtype: u32,
   temperature: f64,
+  row: u32,
 ): void {
-  job.address = address;
-  job.row_bytes = row_bytes;
-  job.rows = rows;
-  job.vocab = vocab;
-  job.k = k_;
-  job.dtype = dtype;
-  job.temperature = temperature;
-  atomic.store<u32>(JOB + offsetof<Job>("done"), 0);
-  atomic.store<u32>(JOB + offsetof<Job>("ready"), ready);
-  atomic.store<u32>(JOB + offsetof<Job>("next"), 0);
-}
-
-// Says that the first `ready` rows of the job are there.
-export function publish(ready: u32): void {
-  atomic.store<u32>(JOB + offsetof<Job>("ready"), ready);
-  atomic.notify(JOB + offsetof<Job>("ready"), -1);
-}
-
-// How many rows of the job are done.
-export function done(): u32 {
-  return atomic.load<u32>(JOB + offsetof<Job>("done"));
-}
-
-// Solves rows of the job, as that thread, until none is left to take.
-export function solve(thread: u32): void {
-  enter(thread);
-  while (true) {
-    const row = atomic.add<u32>(JOB + offsetof<Job>("next"), 1);
-    if (row >= job.rows) return;
-    for (let ready = ready_rows(); ready <= row; ready = ready_rows())
-      atomic.wait<i32>(JOB + offsetof<Job>("ready"), ready, -1);
-    begin(job.k, job.temperature);
-    push_logits(job.address + <usize>row * job.row_bytes, job.vocab, job.dtype, 0);
-    finish(row);
-    atomic.add<u32>(JOB + offsetof<Job>("done"), 1);
+  for (let i: u32 = 0; i < rows; i++) {
+    begin(k, temperature);
+    push_logits(address + <usize>i * row_bytes, vocab, dtype, 0);
+    finish(row + i);
   }
-}
-
-function ready_rows(): u32 {
-  return atomic.load<u32>(JOB + offsetof<Job>("ready"));
 }
 
 // A step that is coprime to `count` and near its golden section.

@@ -14,16 +14,7 @@ import {
 import { kernels } from "./generated/kernels.js";
 import { type CompiledKernel, compileKernel, instantiateKernel, type Kernel } from "./kernel.js";
 import { Pool } from "./pool.js";
-import {
-  dtypeCode,
-  type Problem,
-  STORE,
-  solveInMemory,
-  solveInMemoryOnThreads,
-  solveOnThreads,
-  solveThroughTile,
-  TILE,
-} from "./solve.js";
+import { dtypeCode, PLACES_A_THREAD, type Problem, solveAlone, solveWithTeam, TILE } from "./solve.js";
 import { hardwareThreads, noThreadsReason } from "./worker.js";
 
 /** fused-topk in WebAssembly SIMD: on the calling thread, and on worker threads where several rows are worth it. */
@@ -57,8 +48,8 @@ export interface WasmBackendOptions {
 }
 
 const MOST_THREADS = 8;
-/** Logits from which a call is worth waking the workers for: some 0.1 ms on one thread. */
-const WORTHWHILE = 200_000;
+/** Logits from which a call is worth waking the workers for: some 15 us on one thread. */
+const WORTHWHILE = 32_768;
 
 /**
  * Creates the WebAssembly backend. Workers are started by the first call that is worth it, and never keep a process alive.
@@ -93,10 +84,10 @@ class Implementation implements WasmBackend {
   /** For logits that are not in memory of this backend, on the calling thread. */
   readonly #host: Kernel;
   readonly #allocated = new WeakMap<ArrayBufferLike, Kernel>();
-  /** For rows that are copied for the threads. */
+  /** For tiles that are copied for the threads. */
   #store: Kernel | undefined;
   #pool: Pool | undefined;
-  /** Settles when the last call on the threads has, and they idle. */
+  /** Settles when the last call on the threads has. */
   #turn: Promise<unknown> = Promise.resolve();
   #pending = 0;
   #disposed = false;
@@ -138,11 +129,10 @@ class Implementation implements WasmBackend {
     const { rows, k, vocab } = resolved;
     const problem: Problem = { logits, options: resolved, result: allocateResult(rows, k) };
     const own = this.#allocated.get(logits.buffer);
-    const fits = own !== undefined || 2 * vocab * bytesPerElement[resolved.dtype] <= STORE;
-    if (rows > 1 && rows * vocab >= this.#worthwhile && fits && this.#hasThreads()) {
-      await this.#inTurn((pool) => this.#onThreads(pool, own, problem));
-    } else if (own !== undefined && this.#pending > 0) {
-      await this.#inTurn(async () => this.#alone(own, problem)); // workers may be at a job in this memory
+    if (rows * vocab >= this.#worthwhile && this.#hasThreads()) {
+      await this.#inTurn((pool) => this.#withTeam(pool, own, problem));
+    } else if (this.#pending > 0) {
+      await this.#inTurn(async () => this.#alone(own, problem)); // the threads may be at work, and this one
     } else {
       this.#alone(own, problem);
     }
@@ -160,16 +150,14 @@ class Implementation implements WasmBackend {
   }
 
   #alone(own: Kernel | undefined, problem: Problem): void {
-    if (own === undefined) solveThroughTile(this.#host, problem);
-    else solveInMemory(own, problem);
+    solveAlone(own ?? this.#host, own !== undefined, problem);
   }
 
-  async #onThreads(pool: Pool, own: Kernel | undefined, problem: Problem): Promise<void> {
-    this.#store ??= own === undefined ? instantiateKernel(this.#kernel, STORE, this.#threads) : undefined;
-    const isSolved =
-      own === undefined
-        ? await solveOnThreads(this.#store!, pool, problem)
-        : await solveInMemoryOnThreads(own, pool, problem);
+  async #withTeam(pool: Pool, own: Kernel | undefined, problem: Problem): Promise<void> {
+    const bytes = (this.#threads - 1) * PLACES_A_THREAD;
+    this.#store ??= own === undefined ? instantiateKernel(this.#kernel, bytes, this.#threads) : undefined;
+    const team = pool.team(own ?? this.#store!);
+    const isSolved = await solveWithTeam(own ?? this.#host, own !== undefined, problem, team);
     if (!isSolved) this.#alone(own, problem);
   }
 
@@ -178,19 +166,18 @@ class Implementation implements WasmBackend {
     if (this.#threads === 1) return false;
     this.#pool ??= new Pool(this.#kernel, this.#threads);
     this.#noThreads = this.#pool.failure?.message;
-    return this.#noThreads === undefined && (this.#pending > 0 || this.#pool.isIdle);
+    return this.#noThreads === undefined && this.#pool.isReady;
   }
 
-  /** Calls on the threads, and on memory that they may work in, go one after another. */
+  /** Calls on the threads, and those made meanwhile, go one after another. */
   async #inTurn(work: (pool: Pool) => Promise<void>): Promise<void> {
     const pool = this.#pool!;
     this.#pending++;
-    const done = this.#turn.then(() => work(pool));
-    const idle = async () => {
-      await pool.until(() => pool.isIdle);
+    const done = this.#pending === 1 ? work(pool) : this.#turn.then(() => work(pool));
+    const settle = () => {
       this.#pending--;
     };
-    this.#turn = done.then(idle, idle);
+    this.#turn = done.then(settle, settle);
     await done;
   }
 }

@@ -12,20 +12,40 @@ interface Exports {
   stride_of(count: number): number;
   begin(k: number, temperature: number): void;
   push_logits(address: number, count: number, dtype: number, first: number): void;
+  merge(max: number, sum: number): void;
+  scratch(): number;
+  append_top(top: number, count: number): void;
   finish(row: number): void;
-  post(
+  solve(
     address: number,
     rowBytes: number,
     rows: number,
-    ready: number,
     vocab: number,
     k: number,
     dtype: number,
     temperature: number,
+    row: number,
   ): void;
-  publish(ready: number): void;
-  solve(thread: number): void;
-  done(): number;
+  hire(thread: number, k: number, dtype: number, temperature: number): void;
+  is_free(thread: number): number;
+  is_done(thread: number): number;
+  place(thread: number): number;
+  hand(
+    thread: number,
+    address: number,
+    count: number,
+    first: number,
+    row: number,
+    rows: number,
+    rowBytes: number,
+    does: number,
+  ): void;
+  dismiss(thread: number): void;
+  leave_own(): void;
+  left_top(thread: number): number;
+  left_held(thread: number): number;
+  left_max(thread: number): number;
+  left_sum(thread: number): number;
 }
 
 /** A compiled kernel. */

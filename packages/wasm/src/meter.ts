@@ -9,7 +9,7 @@ import {
 import { type Measurement, type MeasureRequest, type Meter, timeCall, type Variant } from "@fused-topk/core/measure";
 import { baselines } from "./generated/baselines.js";
 import { type CompiledKernel, compileKernel, instantiateKernel, type Kernel } from "./kernel.js";
-import { dtypeCode, type Problem, solveInMemory, takeResults } from "./solve.js";
+import { dtypeCode, type Problem, solveAlone, takeResults } from "./solve.js";
 
 /** What kernels/wasm/baseline exports beside the kernel. */
 interface Baselines {
@@ -93,7 +93,7 @@ class WasmMeter implements Meter {
           const array = dtype === "f32" ? Float32Array : Uint16Array;
           const logits = new array(kernel.memory.buffer, address, length);
           const result = allocateResult(rows, k);
-          solveInMemory(kernel, { logits, options, result });
+          solveAlone(kernel, true, { logits, options, result });
           return result;
         };
       case "three-pass":
@@ -101,7 +101,7 @@ class WasmMeter implements Meter {
           const result = allocateResult(rows, k);
           for (let row = 0; row < rows; row++) {
             three_pass(address + row * vocab * size, vocab, k, dtypeCode[dtype], 0);
-            takeResults(kernel, result, row, 1);
+            takeResults(kernel, result, row, 1, 0);
           }
           return result;
         };

@@ -1,20 +1,23 @@
-/** The worker threads: started once, idle in their event loops until a job is posted, stopped by `dispose`. */
+/** The worker threads: started once, asleep in a memory until tiles are handed to them there, stopped by `dispose`. */
 import type { CompiledKernel, Kernel } from "./kernel.js";
+import type { Team } from "./solve.js";
 import { startWorker, type WorkerThread } from "./worker.js";
 
 interface Member {
   thread: WorkerThread;
-  isIdle: boolean;
-  /** The memory it was given last. */
-  memory?: WebAssembly.Memory;
+  hasBegun: boolean;
 }
+
+/** Milliseconds that a call waits for the tiles of others without letting go of its thread: they are nearly done by then. */
+const PATIENCE = 1;
 
 export class Pool {
   /** Why it cannot work, once that is known. */
   failure: Error | undefined;
   readonly #module: WebAssembly.Module;
   readonly #members: Member[] = [];
-  readonly #waiting: (() => void)[] = [];
+  /** Where the workers are. */
+  #kernel: Kernel | undefined;
 
   /** `threads`: with the calling one. */
   constructor({ sharedModule }: CompiledKernel, threads: number) {
@@ -26,50 +29,48 @@ export class Pool {
     }
   }
 
-  /** Whether every worker has begun and waits for a job. */
-  get isIdle(): boolean {
-    return this.failure === undefined && this.#members.every(({ isIdle }) => isIdle);
+  /** Whether every worker has begun. */
+  get isReady(): boolean {
+    return this.failure === undefined && this.#members.every(({ hasBegun }) => hasBegun);
   }
 
-  /** Sets the workers to the job that was posted in the kernel's memory. The pool is idle. */
-  begin({ memory }: Kernel): void {
-    this.#members.forEach((member, i) => {
-      member.isIdle = false;
-      member.thread.hold(true);
-      member.thread.post({ thread: i + 1, ...(member.memory !== memory && { module: this.#module, memory }) });
-      member.memory = memory;
-    });
-  }
-
-  /** Resolves once `condition` holds, which the replies of workers bring about, or the pool has failed. */
-  async until(condition: () => boolean): Promise<void> {
-    while (!condition() && this.failure === undefined) {
-      await new Promise<void>((resolve) => this.#waiting.push(resolve));
+  /** The workers, in this kernel's memory from now on. What they were handed before is done. */
+  team(kernel: Kernel): Team {
+    const threads = this.#members.map((_, i) => i + 1);
+    if (kernel !== this.#kernel) {
+      for (const thread of threads) this.#kernel?.exports.dismiss(thread);
+      this.#members.forEach(({ thread }, i) => {
+        thread.post({ thread: i + 1, module: this.#module, memory: kernel.memory });
+      });
+      this.#kernel = kernel;
     }
+    return { kernel, threads, until: (condition) => this.#until(condition) };
   }
 
   dispose(): void {
     for (const { thread } of this.#members.splice(0)) thread.terminate();
   }
 
+  async #until(condition: () => boolean): Promise<boolean> {
+    const end = performance.now() + PATIENCE;
+    while (!condition()) {
+      if (this.failure !== undefined) return false;
+      if (performance.now() > end) await new Promise((resolve) => setTimeout(resolve));
+    }
+    return true;
+  }
+
   #start(): void {
     const thread = startWorker((reply) => {
-      if (reply !== true) return this.#fail(reply);
-      member.isIdle = true;
-      member.thread.hold(false);
-      this.#wake();
+      if (reply !== true) this.#fail(reply);
+      else member.hasBegun = true;
     });
-    const member: Member = { thread, isIdle: false };
+    const member: Member = { thread, hasBegun: false };
     this.#members.push(member);
   }
 
   #fail(error: Error): void {
     this.failure = error;
     this.dispose();
-    this.#wake();
-  }
-
-  #wake(): void {
-    for (const resolve of this.#waiting.splice(0)) resolve();
   }
 }

@@ -1,7 +1,7 @@
-/** The ways from a problem to the kernel: in its memory, through a tile, and on threads. */
+/** The ways from a problem to the kernel: in its memory or through a tile, on the calling thread or with others. */
 import { bytesPerElement, type DType, type HostLogits, type ResolvedOptions, type SoftmaxTopK } from "@fused-topk/core";
+import { Job, type Part, type Piece } from "./job.js";
 import type { Kernel } from "./kernel.js";
-import type { Pool } from "./pool.js";
 
 export interface Problem {
   logits: HostLogits;
@@ -10,154 +10,188 @@ export interface Problem {
   result: SoftmaxTopK;
 }
 
+/** Other threads than the calling one, which take tiles from a memory that they share. */
+export interface Team {
+  kernel: Kernel;
+  /** Their numbers, from 1. */
+  threads: readonly number[];
+  /** Resolves once `condition` holds, which the threads bring about, or one of them has failed: false. */
+  until(condition: () => boolean): Promise<boolean>;
+}
+
 /** The codes of kernels/wasm/logits.ts. */
 export const dtypeCode: Readonly<Record<DType, number>> = { f32: 0, f16: 1, bf16: 2 };
 
 /** Bytes of host logits that are copied at a time, and read while they are in the first-level cache. */
 export const TILE = 16384;
-/** Bytes of host logits that are copied for the threads before they are all solved. */
-export const STORE = 2 ** 25;
-/** Bytes of host logits after which the threads are told of them. */
-const PUBLISHED = 65536;
+/** Bytes of host logits that a thread has room for: see kernels/wasm/threads.ts. They begin at any place in a word of 8. */
+const PLACE = TILE + 8;
+export const PLACES_A_THREAD = 4 * PLACE;
+/** Logits that are taken at a time where they lie in the kernel's memory. */
+const TAKEN = 16384;
 
-/** Logits that lie in the kernel's memory. */
-export function solveInMemory(kernel: Kernel, { logits, options, result }: Problem): void {
-  const { rows, rowStride, offset, dtype } = options;
-  const size = bytesPerElement[dtype];
-  const most = rowsOfJob(kernel, options);
-  for (let row = 0; row < rows; row += most) {
-    const count = Math.min(most, rows - row);
-    const address = logits.byteOffset + (offset + row * rowStride) * size;
-    post(kernel, options, address, rowStride, count, count);
-    kernel.exports.solve(0);
-    takeResults(kernel, result, row, count);
-  }
-}
+/** Words of the kernel's scratch. */
+const SCRATCH = 1024;
 
-/** Logits anywhere in memory, copied tile by tile: several short rows to a tile, or several tiles to a row. */
-export function solveThroughTile(kernel: Kernel, problem: Problem): void {
-  const { options, result } = problem;
-  const { rows, vocab, rowStride, dtype } = options;
-  const tile = bitsOf(kernel, TILE / bytesPerElement[dtype], dtype);
-  if (vocab > tile.length) {
-    for (let row = 0; row < rows; row++) solveLongRow(kernel, problem, tile, row);
-    return;
-  }
-  const most = Math.min(rowsOfJob(kernel, options), Math.floor((tile.length - vocab) / rowStride) + 1);
-  for (let row = 0; row < rows; row += most) {
-    const count = Math.min(most, rows - row);
-    tile.set(bitsOfRows(problem, row, count));
-    post(kernel, options, kernel.logits, rowStride, count, count);
-    kernel.exports.solve(0);
-    takeResults(kernel, result, row, count);
-  }
-}
+/** What kernels/wasm/threads.ts is to do with a tile. */
+const BEGINS = 1;
+const FINISHES = 2;
+const LEAVES = 4;
 
-/** Tiles are visited like the blocks in them: see kernels/wasm/softmax_topk.ts. */
-function solveLongRow(kernel: Kernel, problem: Problem, tile: Bits, row: number): void {
-  const { exports, logits } = kernel;
-  const { vocab, k, temperature, dtype } = problem.options;
-  const bits = bitsOfRows(problem, row, 1);
-  const tiles = Math.ceil(vocab / tile.length);
-  const stride = exports.stride_of(tiles);
-  exports.begin(k, temperature);
-  for (let i = 0, at = 0; i < tiles; i++, at = (at + stride) % tiles) {
-    const first = at * tile.length;
-    const part = bits.subarray(first, first + tile.length);
-    tile.set(part);
-    exports.push_logits(logits, part.length, dtypeCode[dtype], first);
-  }
-  exports.finish(0);
-  takeResults(kernel, problem.result, row, 1);
-}
-
-/** Logits that lie in the kernel's memory, on the threads of a pool. Returns whether the pool did it. */
-export async function solveInMemoryOnThreads(kernel: Kernel, pool: Pool, problem: Problem): Promise<boolean> {
-  const { logits, options, result } = problem;
-  const { rows, rowStride, offset, dtype } = options;
-  const most = rowsOfJob(kernel, options);
-  for (let row = 0; row < rows; row += most) {
-    const count = Math.min(most, rows - row);
-    const address = logits.byteOffset + (offset + row * rowStride) * bytesPerElement[dtype];
-    await pool.until(() => pool.isIdle);
-    post(kernel, options, address, rowStride, count, count);
-    pool.begin(kernel);
-    if (!(await solveJob(kernel, pool, count))) return false;
-    takeResults(kernel, result, row, count);
-  }
-  return true;
-}
-
-/** Logits anywhere in memory, on the threads of a pool: this one copies rows to `store`, the others solve them meanwhile. */
-export async function solveOnThreads(store: Kernel, pool: Pool, problem: Problem): Promise<boolean> {
-  const { logits, options, result } = problem;
-  const { rows, vocab, rowStride, offset, dtype } = options;
-  const size = bytesPerElement[dtype];
-  const bits = bitsOf(store, STORE / size, dtype);
-  // Engines copy to shared memory a byte at a time, unless both ends have the same place in a word of 8 bytes.
-  const word = 8 / size;
-  const pitch = vocab + ((rowStride - vocab) % word);
-  const most = Math.min(rowsOfJob(store, options), Math.floor((bits.length - word) / pitch));
-  const batch = Math.max(1, Math.floor(PUBLISHED / (vocab * size)));
-  for (let row = 0; row < rows; row += most) {
-    const count = Math.min(most, rows - row);
-    await pool.until(() => pool.isIdle);
-    const shift = (logits.byteOffset / size + offset + row * rowStride) % word;
-    post(store, options, store.logits + shift * size, pitch, count, 0);
-    pool.begin(store);
-    for (let i = 0; i < count; i++) {
-      bits.set(bitsOfRows(problem, row + i, 1), shift + i * pitch);
-      if ((i + 1) % batch === 0 || i + 1 === count) store.exports.publish(i + 1);
+/**
+ * Solves a problem on the calling thread, and with a team if there is one.
+ *
+ * @param kernel for the calling thread.
+ * @param own whether the logits lie in the memory of `kernel`, which is then the team's too.
+ * @returns whether it is solved; not where a thread has failed.
+ */
+export async function solveWithTeam(kernel: Kernel, own: boolean, problem: Problem, team: Team): Promise<boolean> {
+  const { k, temperature, dtype } = problem.options;
+  const { exports } = team.kernel;
+  for (const job of jobsOf(kernel, own, problem)) {
+    for (const thread of team.threads) exports.hire(thread, k, dtypeCode[dtype], temperature);
+    const states = solveJob(kernel, own, problem, job, team);
+    for (const { threads } of job.shared) {
+      for (const thread of threads) if (thread > 0) exports.hand(thread, 0, 0, 0, 0, 0, 0, LEAVES);
     }
-    if (!(await solveJob(store, pool, count))) return false;
-    takeResults(store, result, row, count);
+    if (!(await team.until(() => team.threads.every((thread) => exports.is_done(thread))))) return false;
+    takeFromTeam(kernel, problem, job, team, states);
   }
   return true;
 }
 
-async function solveJob(kernel: Kernel, pool: Pool, rows: number): Promise<boolean> {
+/** Solves a problem on the calling thread. */
+export function solveAlone(kernel: Kernel, own: boolean, problem: Problem): void {
+  for (const job of jobsOf(kernel, own, problem)) solveJob(kernel, own, problem, job);
+}
+
+/** As many rows at a time as there is room for results. */
+function* jobsOf({ exports }: Kernel, own: boolean, { options }: Problem): Iterable<Job> {
+  const { rows, vocab, k, rowStride, dtype } = options;
+  const length = own ? TAKEN : TILE / bytesPerElement[dtype];
+  const together = vocab > length ? 1 : Math.floor((length - vocab) / rowStride) + 1;
+  const most = Math.floor(exports.max_k() / k);
+  for (let first = 0; first < rows; first += most) {
+    yield new Job({ first, rows: Math.min(most, rows - first), together, vocab, length }, exports.stride_of);
+  }
+}
+
+/** Hands tiles to the team, before it runs out of them, and takes the others. Returns what it knows of rows that are shared. */
+function solveJob(kernel: Kernel, own: boolean, problem: Problem, job: Job, team?: Team): Map<Part, State> {
+  const { vocab, k, rowStride, temperature, dtype } = problem.options;
   const { exports } = kernel;
-  exports.solve(0);
-  await pool.until(() => exports.done() === rows);
-  return exports.done() === rows;
-}
-
-/** How many rows' results the kernel has room for. */
-function rowsOfJob({ exports }: Kernel, { k }: ResolvedOptions): number {
-  return Math.floor(exports.max_k() / k);
-}
-
-/** Rows that lie `rowStride` elements apart, from an address of the kernel's memory. */
-function post(
-  { exports }: Kernel,
-  { vocab, k, dtype, temperature }: ResolvedOptions,
-  address: number,
-  rowStride: number,
-  rows: number,
-  ready: number,
-): void {
+  const code = dtypeCode[dtype];
   const rowBytes = rowStride * bytesPerElement[dtype];
-  exports.post(address, rowBytes, rows, ready, vocab, k, dtypeCode[dtype], temperature);
+  const states = new Map<Part, State>();
+  let current: Part | undefined;
+  while (true) {
+    if (team !== undefined) handTiles(team, own, problem, job);
+    const piece = job.take(0);
+    if (current !== piece?.part && current !== undefined && current.threads.length > 1) {
+      exports.leave_own();
+      states.set(current, stateOf(kernel, 0));
+    }
+    if (piece === undefined) return states;
+    current = piece.part;
+    const { part, rows, first, count, begins, finishes } = piece;
+    const row = part.row - job.first;
+    const address = own ? sourceOf(problem, piece) : copyTo(kernel, kernel.logits, problem, piece);
+    if (count === vocab) {
+      exports.solve(address, rowBytes, rows, vocab, k, code, temperature, row);
+    } else {
+      if (begins) exports.begin(k, temperature);
+      exports.push_logits(address, count, code, first);
+      if (finishes) exports.finish(row);
+    }
+    if (finishes) takeResults(kernel, problem.result, part.row, rows, row);
+  }
 }
 
-export function takeResults({ memory, exports }: Kernel, result: SoftmaxTopK, row: number, rows: number): void {
+/** A tile to each thread that will soon have none. */
+function handTiles({ kernel, threads }: Team, own: boolean, problem: Problem, job: Job): void {
+  const { rowStride, dtype } = problem.options;
+  const { exports, logits } = kernel;
+  for (const thread of threads) {
+    if (!exports.is_free(thread)) continue;
+    const piece = job.take(thread);
+    if (piece === undefined) continue;
+    const { part, rows, first, count, begins, finishes } = piece;
+    const source = sourceOf(problem, piece);
+    // Engines copy to shared memory a byte at a time, unless both ends have the same place in a word of 8 bytes.
+    const place = logits + (4 * (thread - 1) + exports.place(thread)) * PLACE + (source % 8);
+    const address = own ? source : copyTo(kernel, place, problem, piece);
+    const does = (begins ? BEGINS : 0) | (finishes ? FINISHES : 0);
+    exports.hand(thread, address, count, first, part.row - job.first, rows, rowStride * bytesPerElement[dtype], does);
+  }
+}
+
+/** The rows that others than the calling thread have solved, or had tiles of. */
+function takeFromTeam(kernel: Kernel, problem: Problem, job: Job, team: Team, states: Map<Part, State>): void {
+  const { k, temperature } = problem.options;
+  for (const { row, rows, threads } of job.parts) {
+    if (threads.length === 1 && threads[0] !== 0) {
+      takeResults(team.kernel, problem.result, row, rows, row - job.first);
+    }
+  }
+  for (const part of job.shared) {
+    kernel.exports.begin(k, temperature);
+    for (const thread of part.threads) {
+      merge(kernel, thread === 0 ? states.get(part)! : stateOf(team.kernel, thread));
+    }
+    kernel.exports.finish(0);
+    takeResults(kernel, problem.result, part.row, 1, 0);
+  }
+}
+
+/** What a thread knows of a row: its RowState, of which `top` are candidates as the kernel has them. */
+interface State {
+  top: Uint32Array;
+  max: number;
+  sum: number;
+}
+
+/** The state that a thread left behind. */
+function stateOf({ memory, exports }: Kernel, thread: number): State {
+  const top = new Uint32Array(memory.buffer, exports.left_top(thread), 2 * exports.left_held(thread)).slice();
+  return { top, max: exports.left_max(thread), sum: exports.left_sum(thread) };
+}
+
+/** Merges a state into that of the row that the kernel is at. */
+function merge({ memory, exports }: Kernel, { top, max, sum }: State): void {
+  exports.merge(max, sum);
+  const scratch = new Uint32Array(memory.buffer, exports.scratch(), SCRATCH);
+  for (let at = 0; at < top.length; at += SCRATCH) {
+    const part = top.subarray(at, at + SCRATCH);
+    scratch.set(part);
+    exports.append_top(scratch.byteOffset, part.length / 2);
+  }
+}
+
+/** Of so many rows, of which the first is the kernel's row `at`. */
+export function takeResults(
+  { memory, exports }: Kernel,
+  result: SoftmaxTopK,
+  row: number,
+  rows: number,
+  at: number,
+): void {
   const { k, probs, indices, logSumExp } = result;
-  probs.set(new Float32Array(memory.buffer, exports.probs(), rows * k), row * k);
-  indices.set(new Uint32Array(memory.buffer, exports.indices(), rows * k), row * k);
-  logSumExp.set(new Float32Array(memory.buffer, exports.log_sum_exps(), rows), row);
+  probs.set(new Float32Array(memory.buffer, exports.probs() + 4 * at * k, rows * k), row * k);
+  indices.set(new Uint32Array(memory.buffer, exports.indices() + 4 * at * k, rows * k), row * k);
+  logSumExp.set(new Float32Array(memory.buffer, exports.log_sum_exps() + 4 * at, rows), row);
 }
 
-/** Logits are copied as integers: a copy of floats may change the bits of a NaN, and a Float16Array copies slowly. */
-type Bits = Uint32Array | Uint16Array;
-
-function bitsOf({ memory, logits }: Kernel, length: number, dtype: DType): Bits {
-  return new (dtype === "f32" ? Uint32Array : Uint16Array)(memory.buffer, logits, length);
+/** Where a piece lies in the buffer of the logits, in bytes. */
+function sourceOf({ logits, options }: Problem, { part, first }: Piece): number {
+  return logits.byteOffset + (options.offset + part.row * options.rowStride + first) * bytesPerElement[options.dtype];
 }
 
-/** From the first element of row `row` to the last of the last of so many rows. */
-function bitsOfRows({ logits, options }: Problem, row: number, rows: number): Bits {
-  const { vocab, dtype, offset, rowStride } = options;
-  const start = logits.byteOffset + (offset + row * rowStride) * bytesPerElement[dtype];
+/** Copies a piece to an address of a memory, as integers: a copy of floats may change the bits of a NaN, and a Float16Array copies slowly. */
+function copyTo({ memory }: Kernel, address: number, problem: Problem, piece: Piece): number {
+  const { dtype, rowStride } = problem.options;
   const bits = dtype === "f32" ? Uint32Array : Uint16Array;
-  return new bits(logits.buffer as ArrayBuffer, start, (rows - 1) * rowStride + vocab);
+  const length = (piece.rows - 1) * rowStride + piece.count;
+  const source = new bits(problem.logits.buffer as ArrayBuffer, sourceOf(problem, piece), length);
+  new bits(memory.buffer, address, length).set(source);
+  return address;
 }

@@ -1,33 +1,26 @@
 /** One worker thread, the same in a browser and in Node, Deno and Bun. */
 
-/** What a worker is told: to solve the job in a memory. Without a memory, in the one it was given last. */
+/** What a worker is told: to attend, as that thread, in a memory. */
 export interface Task {
   thread: number;
-  module?: WebAssembly.Module;
-  memory?: WebAssembly.Memory;
+  module: WebAssembly.Module;
+  memory: WebAssembly.Memory;
 }
 
 export interface WorkerThread {
   post(task: Task): void;
-  /** Whether the process waits for this worker. */
-  hold(held: boolean): void;
   terminate(): void;
 }
 
-/** What a worker tells: `true` when it has begun and whenever it is done, an error once and for all. */
+/** What a worker tells: `true` when it has begun, an error once and for all. */
 export type OnReply = (reply: true | Error) => void;
 
 /** The worker's program, as text: no bundler and no runtime has a file to find. */
 const program = `
   const port = typeof require === "function" ? require("node:worker_threads").parentPort : self;
-  let solve;
   port.onmessage = ({ data: { thread, module, memory } }) => {
-    if (memory) {
-      const row_state = { exp: Math.exp, log: Math.log };
-      ({ solve } = new WebAssembly.Instance(module, { env: { memory }, row_state }).exports);
-    }
-    solve(thread);
-    port.postMessage(true);
+    const row_state = { exp: Math.exp, log: Math.log };
+    new WebAssembly.Instance(module, { env: { memory }, row_state }).exports.attend(thread);
   };
   port.postMessage(true);`;
 
@@ -40,7 +33,6 @@ interface NodeModules {
     ) => {
       postMessage(task: Task): void;
       on(event: "message" | "error" | "exit", listener: (value: unknown) => void): void;
-      ref(): void;
       unref(): void;
       terminate(): Promise<number>;
     };
@@ -76,7 +68,6 @@ export function startWorker(onReply: OnReply): WorkerThread {
     worker.unref();
     return {
       post: (task) => worker.postMessage(task),
-      hold: (held) => (held ? worker.ref() : worker.unref()),
       terminate: () => void worker.terminate(),
     };
   }
@@ -87,5 +78,5 @@ export function startWorker(onReply: OnReply): WorkerThread {
     onReply(true);
   };
   worker.onerror = ({ message }) => onReply(new Error(message || "The worker could not start."));
-  return { post: (task) => worker.postMessage(task), hold: () => {}, terminate: () => worker.terminate() };
+  return { post: (task) => worker.postMessage(task), terminate: () => worker.terminate() };
 }
