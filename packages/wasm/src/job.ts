@@ -78,6 +78,11 @@ export class Job {
     return { part, rows: part.rows, first, count: Math.min(length, vocab - first), begins, finishes };
   }
 
+  /** Whether a thread has had a tile. */
+  has(thread: number): boolean {
+    return this.#current[thread] !== undefined;
+  }
+
   /** The rows that several threads had tiles of. */
   get shared(): Part[] {
     return this.parts.filter(({ threads }) => threads.length > 1);

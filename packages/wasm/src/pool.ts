@@ -6,7 +6,13 @@ import { startWorker, type WorkerThread } from "./worker.js";
 interface Member {
   thread: WorkerThread;
   hasBegun: boolean;
+  /** Calls to do without it, after calls in which it was of no use. */
+  rest: number;
+  useless: number;
 }
+
+/** The most calls in a row that do without a worker: where processors are busy, waking one costs more than it brings. */
+const LONGEST_REST = 64;
 
 /** Milliseconds that a call waits for the tiles of others without letting go of its thread: they are nearly done by then. */
 const PATIENCE = 1;
@@ -44,11 +50,21 @@ export class Pool {
       });
       this.#kernel = kernel;
     }
-    return { kernel, threads, until: (condition) => this.#until(condition) };
+    return {
+      kernel,
+      threads: threads.filter((thread) => this.#members[thread - 1]!.rest-- <= 0),
+      judge: (thread, isUseful) => this.#judge(this.#members[thread - 1]!, isUseful),
+      until: (condition) => this.#until(condition),
+    };
   }
 
   dispose(): void {
     for (const { thread } of this.#members.splice(0)) thread.terminate();
+  }
+
+  #judge(member: Member, isUseful: boolean): void {
+    member.useless = isUseful ? 0 : member.useless + 1;
+    member.rest = isUseful ? 0 : Math.min(2 ** member.useless, LONGEST_REST);
   }
 
   async #until(condition: () => boolean): Promise<boolean> {
@@ -65,7 +81,7 @@ export class Pool {
       if (reply !== true) this.#fail(reply);
       else member.hasBegun = true;
     });
-    const member: Member = { thread, hasBegun: false };
+    const member: Member = { thread, hasBegun: false, rest: 0, useless: 0 };
     this.#members.push(member);
   }
 

@@ -15,6 +15,8 @@ export interface Team {
   kernel: Kernel;
   /** Their numbers, from 1. */
   threads: readonly number[];
+  /** Says whether a thread was of use. */
+  judge(thread: number, isUseful: boolean): void;
   /** Resolves once `condition` holds, which the threads bring about, or one of them has failed: false. */
   until(condition: () => boolean): Promise<boolean>;
 }
@@ -29,6 +31,9 @@ const PLACE = TILE + 8;
 export const PLACES_A_THREAD = 4 * PLACE;
 /** Logits that are taken at a time where they lie in the kernel's memory. */
 const TAKEN = 16384;
+
+/** Milliseconds after which a thread should have done all that it was handed: a few tiles. */
+const PROMPT = 0.05;
 
 /** Words of the kernel's scratch. */
 const SCRATCH = 1024;
@@ -54,7 +59,10 @@ export async function solveWithTeam(kernel: Kernel, own: boolean, problem: Probl
     for (const { threads } of job.shared) {
       for (const thread of threads) if (thread > 0) exports.hand(thread, 0, 0, 0, 0, 0, 0, LEAVES);
     }
+    const end = performance.now();
     if (!(await team.until(() => team.threads.every((thread) => exports.is_done(thread))))) return false;
+    const isPrompt = performance.now() - end < PROMPT;
+    for (const thread of team.threads) team.judge(thread, isPrompt && job.has(thread));
     takeFromTeam(kernel, problem, job, team, states);
   }
   return true;

@@ -17,7 +17,8 @@ describe.each([
     await using backend = await create();
     expect(backend.device.startsWith(`WebAssembly ${form === "plain SIMD" ? "SIMD" : form},`)).toBe(true);
     const logits = new Float32Array(vocab);
-    for (const temperature of [1, 0.7, 3.3, 1e-4, 700, 1e30]) {
+    // At 1.4424525 log2(e) / T is 1.0002, and its rounding to float32 as large as it gets.
+    for (const temperature of [1, 0.7, 1.4424525, 3.3, 1e-4, 700, 1e30]) {
       for (const size of [0, 30, 1e3, 1e5, 2e7]) {
         for (const below of [0.1, 3.337, 7.71, 10.93, 12.1]) {
           const max = Math.fround(size * temperature);
@@ -34,9 +35,9 @@ describe.each([
     }
   });
 
-  test("logits that pass the reach of powers of two in the middle of a row", async () => {
+  test("logits that pass the limit of the reference, or the reach of powers of two, in the middle of a row", async () => {
     await using backend = await create();
-    for (const jump of [2e6, -2e6, 1e38]) {
+    for (const jump of [100, -100, 2e6, -2e6, 1e38]) {
       const logits = new Float32Array(10_000).map((_, i) => (i < 5000 ? 0 : jump) + (i % 97));
       const { probs } = await backend.softmaxTopK(logits, { rows: 1, vocab: 10_000, k: 1 });
       const max = logits.reduce((a, b) => Math.max(a, b));
