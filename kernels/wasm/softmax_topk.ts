@@ -1,5 +1,5 @@
-// The kernel: a row is streamed once, in blocks that stay in the first-level cache. A block is read twice there: for its
-// largest logit and its candidates (select.ts), then for its weights (exp.ts).
+// The kernel: a row is streamed once, in blocks. A logit is loaded once, to be weighed (exp.ts) and compared with the threshold
+// (select.ts); without relaxed SIMD twice, the second time from the first-level cache.
 //
 // Blocks are visited in a permuted order: a fixed stride, near the golden section of their number and coprime to it. Any
 // prefix of the visit is then an even sample of the row, and a sorted row costs no more than a random one.

@@ -29,8 +29,8 @@ export const TILE = 16384;
 /** Bytes of host logits that a thread has room for: see kernels/wasm/threads.ts. They begin at any place in a word of 8. */
 const PLACE = TILE + 8;
 export const PLACES_A_THREAD = 4 * PLACE;
-/** Logits that are taken at a time where they lie in the kernel's memory. */
-const TAKEN = 16384;
+/** Logits of short rows that are taken together where they lie in the kernel's memory. */
+const TOGETHER = 16384;
 
 /** Milliseconds after which a thread should have done all that it was handed: a few tiles. */
 const PROMPT = 0.05;
@@ -76,8 +76,8 @@ export function solveAlone(kernel: Kernel, own: boolean, problem: Problem): void
 /** As many rows at a time as there is room for results. */
 function* jobsOf({ exports }: Kernel, own: boolean, { options }: Problem): Iterable<Job> {
   const { rows, vocab, k, rowStride, dtype } = options;
-  const length = own ? TAKEN : TILE / bytesPerElement[dtype];
-  const together = vocab > length ? 1 : Math.floor((length - vocab) / rowStride) + 1;
+  const length = TILE / bytesPerElement[dtype];
+  const together = vocab > length ? 1 : Math.floor(((own ? TOGETHER : length) - vocab) / rowStride) + 1;
   const most = Math.floor(exports.max_k() / k);
   for (let first = 0; first < rows; first += most) {
     yield new Job({ first, rows: Math.min(most, rows - first), together, vocab, length }, exports.stride_of);
