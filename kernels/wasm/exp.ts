@@ -18,7 +18,7 @@ let log2e_by_scaled_t: f32;
 let t_ln2_high: f32; // T ln 2 in two pieces, of which n times the first is exact
 let t_ln2_low: f32;
 
-// Returns whether powers can be taken at this temperature: where the pieces are normal numbers.
+// Returns whether powers can be taken at this temperature.
 export function set_temperature(temperature: f64): bool {
   log2e_by_t = <f32>(Math.LOG2E / temperature);
   // At a temperature of 1e38 the two largest logits are 7 apart, and their difference is no float32: they are scaled first.
@@ -57,8 +57,8 @@ export function fuses(): bool {
 }
 
 // The coefficients of f to f^5 in the polynomial for 2^f, |f| <= 1/2, nearest in relative error by Remez's exchange, divided by
-// its constant term and moved by some ulps: in float32 within 1.4e-7 of 2^f / POWER_SCALE. As variables: an engine makes a vector constant anew wherever it is used, which
-// costs more than the multiply-add.
+// its constant term and moved by some ulps: in float32 within 1.4e-7 of 2^f / POWER_SCALE. As variables: an
+// engine makes a vector constant anew wherever it is used, which costs more than the multiply-add.
 let d1: f32;
 let d2: f32;
 let d3: f32;

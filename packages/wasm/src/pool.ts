@@ -40,19 +40,13 @@ export class Pool {
     return this.failure === undefined && this.#members.every(({ hasBegun }) => hasBegun);
   }
 
-  /** The workers, in this kernel's memory from now on. What they were handed before is done. */
+  /** The workers that a call has, in this kernel's memory from now on. What they were handed before is done. */
   team(kernel: Kernel): Team {
-    const threads = this.#members.map((_, i) => i + 1);
-    if (kernel !== this.#kernel) {
-      for (const thread of threads) this.#kernel?.exports.dismiss(thread);
-      this.#members.forEach(({ thread }, i) => {
-        thread.post({ thread: i + 1, module: this.#module, memory: kernel.memory });
-      });
-      this.#kernel = kernel;
-    }
+    const threads = this.#members.flatMap((member, i) => (member.rest-- <= 0 ? [i + 1] : []));
+    if (threads.length > 0 && kernel !== this.#kernel) this.#move(kernel);
     return {
       kernel,
-      threads: threads.filter((thread) => this.#members[thread - 1]!.rest-- <= 0),
+      threads,
       judge: (thread, isUseful) => this.#judge(this.#members[thread - 1]!, isUseful),
       until: (condition) => this.#until(condition),
     };
@@ -60,6 +54,14 @@ export class Pool {
 
   dispose(): void {
     for (const { thread } of this.#members.splice(0)) thread.terminate();
+  }
+
+  #move(kernel: Kernel): void {
+    this.#members.forEach(({ thread }, i) => {
+      this.#kernel?.exports.dismiss(i + 1);
+      thread.post({ thread: i + 1, module: this.#module, memory: kernel.memory });
+    });
+    this.#kernel = kernel;
   }
 
   #judge(member: Member, isUseful: boolean): void {
