@@ -48,8 +48,8 @@ export interface WasmBackendOptions {
 }
 
 const MOST_THREADS = 8;
-/** Logits from which a call is worth waking the workers for: some 15 us on one thread. */
-const WORTHWHILE = 32_768;
+/** Logits from which a call is worth waking a worker for: some 50 us on one thread. */
+const WORTHWHILE = 98_304;
 
 /**
  * Creates the WebAssembly backend. Workers are started by the first call that is worth it, and never keep a process alive.

@@ -48,6 +48,7 @@ export class Job {
   readonly #stride: number;
   /** By thread. */
   readonly #current: (Part | undefined)[] = [];
+  readonly #counts: number[] = [];
   #next: number;
 
   /** `strideOf`: of so many tiles, how many are passed over from one to the next: see kernels/wasm/softmax_topk.ts. */
@@ -74,13 +75,14 @@ export class Job {
     const first = part.at * length;
     part.at = (part.at + this.#stride) % this.#tiles;
     part.left--;
+    this.#counts[thread] = this.count(thread) + 1;
     const finishes = part.left === 0 && part.threads.length === 1;
     return { part, rows: part.rows, first, count: Math.min(length, vocab - first), begins, finishes };
   }
 
-  /** Whether a thread has had a tile. */
-  has(thread: number): boolean {
-    return this.#current[thread] !== undefined;
+  /** How many tiles a thread has had. */
+  count(thread: number): number {
+    return this.#counts[thread] ?? 0;
   }
 
   /** The rows that several threads had tiles of. */

@@ -35,6 +35,9 @@ const TOGETHER = 16384;
 /** Milliseconds after which a thread should have done all that it was handed: a few tiles. */
 const PROMPT = 0.05;
 
+/** Tiles, of some 2 us, that make up for waking a thread and merging what it knows. */
+const USEFUL = 12;
+
 /** Words of the kernel's scratch. */
 const SCRATCH = 1024;
 
@@ -62,7 +65,7 @@ export async function solveWithTeam(kernel: Kernel, own: boolean, problem: Probl
     const end = performance.now();
     if (!(await team.until(() => team.threads.every((thread) => exports.is_done(thread))))) return false;
     const isPrompt = performance.now() - end < PROMPT;
-    for (const thread of team.threads) team.judge(thread, isPrompt && job.has(thread));
+    for (const thread of team.threads) team.judge(thread, isPrompt && job.count(thread) >= USEFUL);
     takeFromTeam(kernel, problem, job, team, states);
   }
   return true;
