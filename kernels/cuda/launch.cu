@@ -13,7 +13,7 @@ namespace fused_topk {
 namespace {
 
 constexpr int kNarrow = 256, kWide = 512, kWidest = 1024;
-constexpr uint32_t kWidestK = 512;      // beyond which the widest blocks gain, if each has a multiprocessor
+constexpr uint32_t kManyK = 512;        // beyond which what comes after the stream outweighs it
 constexpr uint32_t kDecodeRows = 12;    // as many as surely run at once
 constexpr uint32_t kMostParts = 16;     // merging costs the more, the more parts there are
 constexpr uint32_t kPartLogits = 8192;  // a part of fewer logits costs more in merging than it saves
@@ -45,6 +45,29 @@ bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& devic
   return false;
 }
 
+bool stream_fits(const Problem& p, DType dtype, const DeviceProperties& device, uint32_t parts, int threads) {
+  StreamPlan plan;
+  return plan_stream(p, bytes_per_element(dtype), device, parts, threads, 1, &plan);
+}
+
+// Whether narrow blocks have place for the maxima of groups of 64 bytes; coarser ones cost much where many are opened.
+bool narrow_is_fine(const Problem& p, DType dtype, const DeviceProperties& device) {
+  StreamPlan plan;
+  return plan_stream(p, bytes_per_element(dtype), device, 1, kNarrow, 2, &plan) && plan.group_shift <= 2;
+}
+
+// The threads of a block of stream-wide.
+int wide_threads(const Problem& p, DType dtype, const DeviceProperties& device) {
+  const bool alone = p.rows <= device.multiprocessors && p.k > kManyK;
+  return alone && stream_fits(p, dtype, device, 1, kWidest) ? kWidest : kWide;
+}
+
+// Whether reading a row takes longer than merging its parts, which grows with k.
+bool worth_splitting(const Problem& p, DType dtype) {
+  const uint64_t row_bytes = uint64_t{p.vocab} * bytes_per_element(dtype);
+  return p.vocab >= 2 * kPartLogits && row_bytes >= 300'000 + 1200 * uint64_t{p.k};
+}
+
 // The table of regimes, first match wins.
 //
 //   regime       what runs                                   picked when
@@ -55,11 +78,12 @@ bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& devic
 //                                                            256; sm_90 and later, where such clusters run
 //   decode-parts several such clusters of 16 a row, one      longer rows, as long as at most 12 clusters are needed
 //                merge
-//   split        several blocks of 256 a row, one merge      fewer than a third of a row a multiprocessor; vocab from 16384
-//   stream-wide  a block of 512 a row, of 1024 for k > 512   at most 2 rows a multiprocessor, or k > 512
-//                where every row has a multiprocessor
+//   split        several blocks of 512 a row, one merge      fewer than a third of a row a multiprocessor; vocab from
+//                                                            16384, rows from 300 KB + 1.2 KB k
+//   stream-wide  a block of 512 a row, of 1024 for k > 512   at most 2 rows a multiprocessor; or k > 512, if narrow blocks
+//                where every row has a multiprocessor        have no place for maxima of 64 bytes
 //   stream       a block of 256 a row                        what is left
-Regime pick(const Problem& p, DType dtype, const DeviceProperties& device, bool wide_fits) {
+Regime pick(const Problem& p, DType dtype, const DeviceProperties& device) {
   if (gating_fits(p.vocab, p.k)) return Regime::gating;
   if (p.vocab <= kSmallVocab && p.k <= kSmallK) return Regime::small;
   if (p.rows <= kDecodeRows || (p.rows <= device.multiprocessors / 2 && p.vocab >= 2 * kPartLogits)) {
@@ -69,23 +93,12 @@ Regime pick(const Problem& p, DType dtype, const DeviceProperties& device, bool 
       decode_can_run(p, dtype, device, Regime::decode_parts)) {
     return Regime::decode_parts;
   }
-  if (p.vocab >= 2 * kPartLogits && p.rows < device.multiprocessors / 3) return Regime::split;
-  const bool wide = p.k > 512 || p.rows <= 2 * device.multiprocessors;
-  return wide && wide_fits ? Regime::stream_wide : Regime::stream;
+  if (p.rows < device.multiprocessors / 3 && worth_splitting(p, dtype)) return Regime::split;
+  const bool wide = p.rows <= 2 * device.multiprocessors || (p.k > kManyK && !narrow_is_fine(p, dtype, device));
+  return wide && stream_fits(p, dtype, device, 1, kWide) ? Regime::stream_wide : Regime::stream;
 }
 
 const char* const kNames[kRegimes] = {"gating", "small", "decode", "decode-parts", "split", "stream", "stream-wide"};
-
-bool stream_fits(const Problem& p, DType dtype, const DeviceProperties& device, uint32_t parts, int threads) {
-  StreamPlan plan;
-  return plan_stream(p, bytes_per_element(dtype), device, parts, threads, 1, &plan);
-}
-
-// The threads of a block of stream-wide.
-int wide_threads(const Problem& p, DType dtype, const DeviceProperties& device) {
-  const bool alone = p.rows <= device.multiprocessors && p.k > kWidestK;
-  return alone && stream_fits(p, dtype, device, 1, kWidest) ? kWidest : kWide;
-}
 
 uint32_t parts_of(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime) {
   if (regime != Regime::split) return 1;
@@ -129,11 +142,11 @@ cudaError_t launch_typed(const Problem& p, DType dtype, const DeviceProperties& 
   if (plan.regime == Regime::decode || plan.regime == Regime::decode_parts) {
     return launch_decode<D>(p, decode_clusters_of(p, dtype, device, plan.regime), scratch, stream);
   }
-  if (plan.regime == Regime::stream_wide) {
-    return wide_threads(p, dtype, device) == kWidest ? launch_stream<D, kWidest>(p, device, 1, nullptr, stream)
-                                                     : launch_stream<D, kWide>(p, device, 1, nullptr, stream);
+  if (plan.regime == Regime::stream) return launch_stream<D, kNarrow>(p, device, 1, nullptr, stream);
+  if (plan.regime == Regime::stream_wide && wide_threads(p, dtype, device) == kWidest) {
+    return launch_stream<D, kWidest>(p, device, 1, nullptr, stream);
   }
-  return launch_stream<D, kNarrow>(p, device, plan.parts, scratch, stream);
+  return launch_stream<D, kWide>(p, device, plan.parts, scratch, stream);
 }
 
 }  // namespace
@@ -176,8 +189,7 @@ bool regime_of(const char* name, Regime* regime) {
 }
 
 Plan plan(const Problem& problem, DType dtype, const DeviceProperties& device) {
-  const bool wide_fits = stream_fits(problem, dtype, device, 1, kWide);
-  return make_plan(problem, dtype, device, pick(problem, dtype, device, wide_fits));
+  return make_plan(problem, dtype, device, pick(problem, dtype, device));
 }
 
 bool plan_forced(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime, Plan* plan) {
@@ -191,7 +203,7 @@ bool plan_forced(const Problem& p, DType dtype, const DeviceProperties& device, 
     const uint32_t tile = logits_a_tile(bytes_per_element(dtype));
     if (regime == Regime::split && p.vocab < 2 * tile) return false;
     const uint32_t parts = parts_of(p, dtype, device, regime);
-    if (!stream_fits(p, dtype, device, parts, regime == Regime::stream_wide ? kWide : kNarrow)) return false;
+    if (!stream_fits(p, dtype, device, parts, regime == Regime::stream ? kNarrow : kWide)) return false;
   }
   *plan = make_plan(p, dtype, device, regime);
   return plan->scratch_bytes <= std::max<size_t>(64u << 20, size_t{p.rows} * p.vocab * bytes_per_element(dtype) / 100);

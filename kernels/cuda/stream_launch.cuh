@@ -95,11 +95,13 @@ cudaError_t launch_stream(const Problem& p, const DeviceProperties& device, uint
   constexpr size_t kBytes = sizeof(typename D::Storage);
   const uint64_t grid = uint64_t{p.rows} * parts, at_once = uint64_t{kBlocks} * device.multiprocessors;
   // Bytes in flight: enough to keep memory busy, and no more, since more only make a queue, in which whoever selects
-  // waits for its groups. 64 KiB a multiprocessor are enough where all blocks run at once; those that come one after
-  // another leave gaps, and need twice as many.
-  uint64_t stages = 2;
-  if (grid <= at_once)
-    stages = kBlocks / std::max<uint64_t>(1, (grid + device.multiprocessors / 2) / device.multiprocessors);
+  // waits for its groups. 64 KiB a multiprocessor are enough where all blocks run at once; narrow ones that come one
+  // after another leave gaps, and need twice as many.
+  uint64_t stages = kBlocks >= 4 ? 2 : 1;
+  if (grid <= at_once) {
+    const uint64_t blocks = std::max<uint64_t>(1, (grid + device.multiprocessors / 2) / device.multiprocessors);
+    stages = std::min<uint64_t>(2, kBlocks / blocks);
+  }
   if (device.major < 8) stages = 1;  // there are no asynchronous copies
   StreamPlan plan;
   while (!plan_stream(p, kBytes, device, parts, kThreads, static_cast<int>(stages), &plan)) {
@@ -119,9 +121,6 @@ cudaError_t launch_stream(const Problem& p, const DeviceProperties& device, uint
     plan.stagger = static_cast<uint32_t>(1000 * row_bytes * device.multiprocessors / device.bytes_per_microsecond);
   }
   if (stages == 1) return launch_stages<D, kThreads, 1>(p, plan, stream);
-  if constexpr (kBlocks >= 4) {
-    if (stages >= 4) return launch_stages<D, kThreads, 4>(p, plan, stream);
-  }
   if constexpr (kBlocks >= 2) return launch_stages<D, kThreads, 2>(p, plan, stream);
   return cudaErrorInvalidConfiguration;
 }
