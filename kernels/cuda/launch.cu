@@ -80,7 +80,7 @@ bool worth_splitting(const Problem& p, DType dtype) {
 //                merge
 //   split        several blocks of 512 a row, one merge      fewer than a third of a row a multiprocessor; vocab from
 //                                                            16384, rows from 300 KB + 1.2 KB k
-//   stream-wide  a block of 512 a row, of 1024 for k > 512   at most 2 rows a multiprocessor; or k > 512, if narrow blocks
+//   stream-wide  a block of 512 a row, of 1024 for k > 512   at most 2 rows a multiprocessor; or k > 128, if narrow blocks
 //                where every row has a multiprocessor        have no place for maxima of 64 bytes
 //   stream       a block of 256 a row                        what is left
 Regime pick(const Problem& p, DType dtype, const DeviceProperties& device) {
@@ -94,7 +94,7 @@ Regime pick(const Problem& p, DType dtype, const DeviceProperties& device) {
     return Regime::decode_parts;
   }
   if (p.rows < device.multiprocessors / 3 && worth_splitting(p, dtype)) return Regime::split;
-  const bool wide = p.rows <= 2 * device.multiprocessors || (p.k > kManyK && !narrow_is_fine(p, dtype, device));
+  const bool wide = p.rows <= 2 * device.multiprocessors || (p.k > kFewK && !narrow_is_fine(p, dtype, device));
   return wide && stream_fits(p, dtype, device, 1, kWide) ? Regime::stream_wide : Regime::stream;
 }
 
