@@ -1,4 +1,5 @@
-// Where the candidate buffer lives: in storage, a slab for each workgroup, for a K too large for workgroup memory.
+// Where the candidate buffer and the list of groups live: in storage, a slab for each workgroup, for a K too large for
+// workgroup memory.
 
 @group(0) @binding(3) var<storage, read_write> slabs: array<vec2<u32>>;
 
@@ -6,7 +7,7 @@
 var<private> slab: u32;
 
 fn open_candidates(workgroup: u32) {
-  slab = workgroup * params.capacity;
+  slab = workgroup * (params.capacity + list_length());
 }
 
 fn load_candidate(at: u32) -> vec2<u32> {
@@ -15,6 +16,15 @@ fn load_candidate(at: u32) -> vec2<u32> {
 
 fn store_candidate(at: u32, candidate: vec2<u32>) {
   slabs[slab + at] = candidate;
+}
+
+// The list lies behind the buffer.
+fn listed_group(at: u32) -> u32 {
+  return slabs[slab + params.capacity + at].x;
+}
+
+fn list_group(at: u32, group: u32) {
+  slabs[slab + params.capacity + at].x = group;
 }
 
 fn candidate_barrier() {

@@ -1,15 +1,22 @@
-// Where the candidate buffer lives: in workgroup memory, for K up to CAPACITY less some slack.
-
-var<workgroup> candidates: array<vec2<u32>, CAPACITY>;
+// Where the candidate buffer and the list of groups live: in workgroup memory, the buffer in place of the group maxima.
 
 fn open_candidates(workgroup: u32) {}
 
 fn load_candidate(at: u32) -> vec2<u32> {
-  return candidates[at];
+  return vec2(atomicLoad(&work[at]), atomicLoad(&work[params.capacity + at]));
 }
 
 fn store_candidate(at: u32, candidate: vec2<u32>) {
-  candidates[at] = candidate;
+  atomicStore(&work[at], candidate.x);
+  atomicStore(&work[params.capacity + at], candidate.y);
+}
+
+fn listed_group(at: u32) -> u32 {
+  return atomicLoad(&work[params.list_begin + at]);
+}
+
+fn list_group(at: u32, group: u32) {
+  atomicStore(&work[params.list_begin + at], group);
 }
 
 fn candidate_barrier() {

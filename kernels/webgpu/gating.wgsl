@@ -12,7 +12,7 @@ const TEAMS = WORKGROUP_SIZE / LANES;   // rows at a time
 const LIST = 8u * LANES;                // candidates a row
 
 var<workgroup> lane_highest: array<u32, WORKGROUP_SIZE>;
-var<workgroup> lane_lowest: array<u32, WORKGROUP_SIZE>;
+var<workgroup> lane_nan: array<u32, WORKGROUP_SIZE>;
 var<workgroup> lane_sum: array<f32, WORKGROUP_SIZE>;
 var<workgroup> lane_best: array<vec2<u32>, WORKGROUP_SIZE>;
 var<workgroup> listed: array<atomic<u32>, TEAMS>;
@@ -37,17 +37,20 @@ fn gate_rows(place: Place, grid: Grid) {
 
     var held: Held;
     for (var i = 0u; i < ROW_LOADS; i++) {
-      held[i] = load_within(first_vector + i * LANES, first, last);
+      held[i] = load_vector(first_vector + i * LANES, first, last);
     }
     var state = empty();
     for (var i = 0u; i < ROW_LOADS; i++) {
-      let high = slot_key_max(held[i]);
-      let low = slot_key_min(held[i]);
-      state.highest = max(state.highest, max(max(high.x, high.y), max(high.z, high.w)));
-      state.lowest = min(state.lowest, min(min(low.x, low.y), min(low.z, low.w)));
+      let found = extremes_of(held[i]);
+      if (has_nan(found)) {
+        state.has_nan = 1u;
+        state.highest = max(state.highest, key_of_vector(held[i]));
+      } else {
+        state.highest = max(state.highest, key_of_extremes(found));
+      }
     }
     lane_highest[invocation] = state.highest;
-    lane_lowest[invocation] = state.lowest;
+    lane_nan[invocation] = state.has_nan;
     if (lane == 0u) {
       atomicStore(&listed[team], 0u);
     }
@@ -59,10 +62,10 @@ fn gate_rows(place: Place, grid: Grid) {
     var least = state.highest;
     for (var other = first_lane; other < first_lane + LANES; other++) {
       state.highest = max(state.highest, lane_highest[other]);
-      state.lowest = min(state.lowest, lane_lowest[other]);
+      state.has_nan |= lane_nan[other];
       least = min(least, lane_highest[other]);
     }
-    state.reference = row_max(state);
+    state.reference = row_max(state.highest);
     var sums = vec4(0.0);
     for (var i = 0u; i < ROW_LOADS; i++) {
       sums += vector_weight(held[i], state.reference);
@@ -143,6 +146,9 @@ fn rank_listed(team: u32, lane: u32) {
     }
   }
 }
+
+// What is no candidate. Its key is that of NaN, its index none.
+const NO_CANDIDATE = vec2(KEY_NAN, NO_INDEX);
 
 // Each round finds the best candidate that comes after the one before. Uniform.
 fn choose_in_rounds(held: Held, first_vector: u32, first: u32, last: u32) {

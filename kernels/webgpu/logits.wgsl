@@ -10,6 +10,10 @@
 
 const LOGITS_PER_VECTOR = 4u * LOGITS_PER_WORD;
 const NEGATIVE_INFINITY_BITS = 0x80000000u | INFINITY_BITS;
+// Where the bits of a logit lie in a word from which it was not singled out, as the upper one.
+const LOGIT_MASK = select(0xffff0000u, 0xffffffffu, LOGITS_PER_WORD == 1u);
+// -inf, as often as a word holds it.
+const MASKED_WORD = NEGATIVE_INFINITY_BITS | select(NEGATIVE_INFINITY_BITS >> 16u, 0u, LOGITS_PER_WORD == 1u);
 
 // The bits of logit `slot` of each word.
 fn slot_bits(words: vec4<u32>, slot: u32) -> vec4<u32> {
@@ -60,11 +64,14 @@ fn load_masked(vector: u32, begin: u32, end: u32) -> vec4<u32> {
     | select(vec4(NEGATIVE_INFINITY_BITS), words & vec4(0xffff0000u), high);
 }
 
-// As load_masked, at once where the vector lies inside.
-fn load_within(vector: u32, begin: u32, end: u32) -> vec4<u32> {
+// As load_masked, at once where the vector lies inside or outside.
+fn load_vector(vector: u32, begin: u32, end: u32) -> vec4<u32> {
   let position = vector * LOGITS_PER_VECTOR;
   if (position >= begin && position + LOGITS_PER_VECTOR <= end) {
     return logits[vector];
+  }
+  if (position >= end) {
+    return vec4(MASKED_WORD);
   }
   return load_masked(vector, begin, end);
 }
@@ -81,6 +88,14 @@ const LOADS = 4u;
 const TILE_VECTORS = LOADS * WORKGROUP_SIZE;
 const TILE_LOGITS = TILE_VECTORS * LOGITS_PER_VECTOR;
 
+// Tiles are counted from a boundary of so many vectors, 128 bytes, so that a warp reads whole lines.
+const LINE_VECTORS = 8u;
+
+// The vector in which tiles begin that cover the logits from a position on.
+fn line_begin(first: u32) -> u32 {
+  return first / LOGITS_PER_VECTOR / LINE_VECTORS * LINE_VECTORS;
+}
+
 // The tile that begins at a vector; the vectors of an invocation lie WORKGROUP_SIZE apart.
 fn load_tile(first_vector: u32, begin: u32, end: u32) -> Tile {
   let vector = first_vector + invocation;
@@ -93,10 +108,15 @@ fn load_tile(first_vector: u32, begin: u32, end: u32) -> Tile {
       logits[vector + 3u * WORKGROUP_SIZE]);
   }
   return Tile(
-    load_masked(vector, begin, end),
-    load_masked(vector + WORKGROUP_SIZE, begin, end),
-    load_masked(vector + 2u * WORKGROUP_SIZE, begin, end),
-    load_masked(vector + 3u * WORKGROUP_SIZE, begin, end));
+    load_vector(vector, begin, end),
+    load_vector(vector + WORKGROUP_SIZE, begin, end),
+    load_vector(vector + 2u * WORKGROUP_SIZE, begin, end),
+    load_vector(vector + 3u * WORKGROUP_SIZE, begin, end));
+}
+
+// v[i], by selects: registers have no address.
+fn word_of(v: vec4<u32>, i: u32) -> u32 {
+  return select(select(v.x, v.y, i == 1u), select(v.z, v.w, i == 3u), i >= 2u);
 }
 
 fn tile_words(tile: Tile, load: u32) -> vec4<u32> {
@@ -106,4 +126,74 @@ fn tile_words(tile: Tile, load: u32) -> vec4<u32> {
     case 2u: { return tile.c; }
     default: { return tile.d; }
   }
+}
+
+// The extremes of the bits of some logits, as integers: three instructions a logit, and none of them compares floats, where
+// a NaN would leave the outcome open. Positive floats sort as signed integers, negative ones the other way round.
+struct Extremes {
+  most: i32,     // the largest logit, unless all are negative
+  least: u32,    // the largest logit, if all are negative
+  beyond: u32,   // more than NEGATIVE_INFINITY_BITS only for a negative NaN
+}
+
+fn extremes_of(words: vec4<u32>) -> Extremes {
+  var most = bitcast<vec4<i32>>(words);
+  var least = words;
+  var beyond = words;
+  if (LOGITS_PER_WORD == 2u) {
+    // The upper logits need not be singled out: a lower one breaks ties only.
+    let low = words << vec4(16u);
+    most = max(most, bitcast<vec4<i32>>(low));
+    least = min(least, low);
+    beyond = max(beyond, low);
+  }
+  return Extremes(
+    max(max(most.x, most.y), max(most.z, most.w)),
+    min(min(least.x, least.y), min(least.z, least.w)),
+    max(max(beyond.x, beyond.y), max(beyond.z, beyond.w)));
+}
+
+fn has_nan(e: Extremes) -> bool {
+  return (e.most & bitcast<i32>(LOGIT_MASK)) > bitcast<i32>(INFINITY_BITS)
+    || (e.beyond & LOGIT_MASK) > NEGATIVE_INFINITY_BITS;
+}
+
+// The order_key of the largest logit, where none is NaN.
+fn key_of_extremes(e: Extremes) -> u32 {
+  let key = select(~(e.least & LOGIT_MASK), (bitcast<u32>(e.most) & LOGIT_MASK) | 0x80000000u, e.most >= 0);
+  return select(key, KEY_ZERO, key == KEY_ZERO - 1u);
+}
+
+// The largest order_key of a vector.
+fn key_of_vector(words: vec4<u32>) -> u32 {
+  var key = 0u;
+  for (var lane = 0u; lane < 4u; lane++) {
+    for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
+      key = max(key, order_key(slot_bits(words, slot)[lane]));
+    }
+  }
+  return key;
+}
+
+// The largest order_keys of the vectors that an invocation holds of a tile.
+struct TileKeys {
+  keys: vec4<u32>,
+  has_nan: u32,
+}
+
+fn keys_of_tile(tile: Tile) -> TileKeys {
+  let a = extremes_of(tile.a);
+  let b = extremes_of(tile.b);
+  let c = extremes_of(tile.c);
+  let d = extremes_of(tile.d);
+  let all = Extremes(max(max(a.most, b.most), max(c.most, d.most)), 0u, max(max(a.beyond, b.beyond), max(c.beyond, d.beyond)));
+  if (has_nan(all)) {
+    return TileKeys(
+      vec4(key_of_vector(tile.a), key_of_vector(tile.b), key_of_vector(tile.c), key_of_vector(tile.d)), 1u);
+  }
+  return TileKeys(vec4(key_of_extremes(a), key_of_extremes(b), key_of_extremes(c), key_of_extremes(d)), 0u);
+}
+
+fn max_of(v: vec4<u32>) -> u32 {
+  return max(max(v.x, v.y), max(v.z, v.w));
 }

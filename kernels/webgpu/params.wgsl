@@ -1,8 +1,7 @@
 // What a dispatch is told. The host fills this in (packages/webgpu/src/plan.ts); positions are in logits, not bytes.
 //
-// A row is cut into `parts` of `part_length` logits; a workgroup takes one part at a time. It visits the part in tiles of
-// TILE_VECTORS vectors, `tile_step` apart modulo `tiles`: with ascending logits a visit in order would find every tile
-// better than all before it, and the candidate buffer would be cut for each.
+// A row is cut into `parts` of `part_length` logits; a workgroup takes one part at a time, from the 128-byte line in which
+// it begins, in groups of 2^group_shift vectors.
 //
 // The scale is 1 but for huge temperatures, where it keeps x - max and temperature within float32, and tiny ones, where it
 // lifts subnormal logits (2^24): x / temperature is computed as (x * scale) / (temperature * scale).
@@ -18,10 +17,11 @@ struct Params {
   first_part: u32,          // a dispatch takes parts first_part .. first_part + parts_here - 1 of its rows
   parts_here: u32,
   part_length: u32,
-  tiles: u32,
-  tile_step: u32,
+  group_shift: u32,         // log2 of the vectors of a group; not 1
+  list_begin: u32,          // where in workgroup memory the list of groups begins, unless it is in storage
   capacity: u32,            // of the candidate buffer, more than k
   sort_size: u32,           // the power of two >= k
+  published: u32,           // candidates that a part may leave
   first_result: u32,        // where row 0 begins in probs and indices
   first_log_sum_exp: u32,   // and in log_sum_exp
   scale: f32,

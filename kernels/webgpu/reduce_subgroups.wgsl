@@ -1,49 +1,39 @@
-// The states of all invocations become one, with subgroups of any size: each subgroup by its own operations, then one
-// invocation merges theirs.
+// What invocations of a workgroup make together, with subgroups of any size: each subgroup by its own operations, then in
+// workgroup memory.
 
 // Where an invocation stands in its workgroup.
 struct Place {
   @builtin(local_invocation_index) invocation: u32,
   @builtin(subgroup_id) subgroup: u32,
   @builtin(num_subgroups) subgroups: u32,
+  @builtin(subgroup_invocation_id) lane: u32,
+  @builtin(subgroup_size) subgroup_size: u32,
 }
 
 var<private> subgroup: u32;
 var<private> subgroups: u32;
+// Whether neighbours in a subgroup are neighbours in the workgroup. No specification says that invocations are dealt to
+// subgroups in order; where subgroups are full they are numbered so.
+var<private> is_full: bool;
 
 // Every entry point calls it first.
 fn enter(place: Place) {
-  invocation = place.invocation;
   subgroup = place.subgroup;
   subgroups = place.subgroups;
+  is_full = place.subgroups * place.subgroup_size == WORKGROUP_SIZE;
+  invocation = select(place.invocation, place.subgroup * place.subgroup_size + place.lane, is_full);
 }
 
-const REDUCE_SLOTS = WORKGROUP_SIZE / 4u;   // no subgroup is smaller than 4
-var<workgroup> reduce_states: array<RowState, REDUCE_SLOTS>;
-var<workgroup> reduced: RowState;
-
-// Uniform: every invocation of the workgroup calls it and receives the same state.
-fn reduce(own: RowState) -> RowState {
-  let reference = subgroupMax(own.reference);
-  let sum = subgroupAdd(rescaled(own, reference).sum);
-  let state = RowState(reference, sum, subgroupMax(own.highest), subgroupMin(own.lowest));
-  if (subgroupElect()) {
-    reduce_states[subgroup] = state;
+// Hands out `count` places of a counter. Uniform; the counts differ.
+fn places(counter: u32, count: u32) -> u32 {
+  let before = subgroupExclusiveAdd(count);
+  let all = subgroupAdd(count);
+  var begin = 0u;
+  if (subgroupElect() && all != 0u) {
+    begin = atomicAdd(&counters[counter], all);
   }
-  workgroupBarrier();
-  if (invocation == 0u) {
-    var total = reduce_states[0];
-    for (var i = 1u; i < subgroups; i++) {
-      total = merge(total, reduce_states[i]);
-    }
-    reduced = total;
-  }
-  return workgroupUniformLoad(&reduced);
+  return subgroupBroadcastFirst(begin) + before;
 }
-
-// What `share` gathers.
-var<workgroup> lowest_shared: atomic<u32>;
-var<workgroup> highest_shared: atomic<u32>;
 
 // Lowers and raises the shared extremes to what an invocation has. Uniform.
 fn share(low: u32, high: u32) {
@@ -53,4 +43,53 @@ fn share(low: u32, high: u32) {
     atomicMin(&lowest_shared, lowest);
     atomicMax(&highest_shared, highest);
   }
+}
+
+const REDUCE_SLOTS = WORKGROUP_SIZE / 4u;   // no subgroup is smaller than 4
+var<workgroup> sums: array<f32, REDUCE_SLOTS>;
+
+// The sum over the workgroup. Uniform, with one barrier: call it once between two others.
+fn sum_of_all(own: f32) -> f32 {
+  let sum = subgroupAdd(own);
+  if (subgroupElect()) {
+    sums[subgroup] = sum;
+  }
+  workgroupBarrier();
+  var total = 0.0;
+  for (var i = 0u; i < subgroups; i++) {
+    total += sums[i];
+  }
+  return total;
+}
+
+// Notes the largest keys of the vectors that an invocation holds of the tile that begins at `vector` of the part. Returns
+// that of the groups it answers for. Uniform.
+//
+// Four neighbours hold four vectors each of four groups of four: each sends two and then one key of groups that are not
+// its own, and receives as many of the one that is. (A transposition by two butterflies.)
+fn store_maxima(vector: u32, keys: vec4<u32>) -> u32 {
+  let first = vector + invocation;
+  if (params.group_shift == 0u) {
+    for (var load = 0u; load < LOADS; load++) {
+      atomicStore(&work[first + load * WORKGROUP_SIZE], keys[load]);
+    }
+    return max_of(keys);
+  }
+  let odd = (invocation & 1u) != 0u;
+  let upper = (invocation & 2u) != 0u;
+  let pairs = max(select(keys.xz, keys.yw, odd), subgroupShuffleXor(select(keys.yw, keys.xz, odd), 1u));
+  let key = max(select(pairs.x, pairs.y, upper), subgroupShuffleXor(select(pairs.y, pairs.x, upper), 2u));
+  if (!is_full) {
+    for (var load = 0u; load < LOADS; load++) {
+      atomicMax(&work[(first + load * WORKGROUP_SIZE) >> params.group_shift], keys[load]);
+    }
+    return max_of(keys);
+  }
+  let group = (first + (invocation & 3u) * WORKGROUP_SIZE) >> params.group_shift;
+  if (params.group_shift == 2u) {
+    atomicStore(&work[group], key);
+  } else {
+    atomicMax(&work[group], key);
+  }
+  return key;
 }

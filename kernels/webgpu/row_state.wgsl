@@ -75,36 +75,36 @@ fn weight(x: vec4<f32>, reference: f32) -> vec4<f32> {
   return exp2(exponent(x, reference));
 }
 
-// `top` lives in the candidate buffer (select.wgsl).
+// `top` lives in the group maxima and then in the candidate buffer (select.wgsl).
 struct RowState {
   // `sum` is kept against this: a logit near the largest seen, or LOWEST_FLOAT before the first that is not masked.
   reference: f32,
   // The sum of exp((x - reference) / temperature) over the logits seen.
   sum: f32,
-  // The highest and lowest raw_key seen: the exact max, and whether there was a NaN or +inf.
+  // The order_key of the largest logit seen: the exact max.
   highest: u32,
-  lowest: u32,
+  // 1 once a NaN was seen.
+  has_nan: u32,
 }
 
 // The state with its sum measured against another reference.
 fn rescaled(state: RowState, reference: f32) -> RowState {
   let factor = weight(vec4(state.reference), reference).x;
   // 0 * inf would be NaN: a state without weight stays without.
-  return RowState(reference, select(state.sum * factor, 0.0, state.sum == 0.0), state.highest, state.lowest);
+  return RowState(reference, select(state.sum * factor, 0.0, state.sum == 0.0), state.highest, state.has_nan);
 }
 
 fn empty() -> RowState {
-  return RowState(LOWEST_FLOAT, 0.0, 0u, 0xffffffffu);
+  return RowState(LOWEST_FLOAT, 0.0, 0u, 0u);
 }
 
 // A sum may reach 2^HEADROOM times the number of its logits before its reference moves: each move costs an exp and its error.
 const HEADROOM = 8.0;
 
-// Adds the logits that an invocation holds of a tile, of which `highest` is the largest raw_key.
+// Adds the logits that an invocation holds of a tile, of which `highest` is the largest order_key.
 fn push(before: RowState, tile: Tile, highest: u32) -> RowState {
   var state = before;
   state.highest = max(state.highest, highest);
-  state.lowest = min(state.lowest, key_min(tile));
   let tile_max = logit_of_key(highest);
   if (exponent(vec4(tile_max), state.reference).x > HEADROOM) {
     state = rescaled(state, tile_max);
@@ -129,30 +129,24 @@ fn vector_weight(words: vec4<u32>, reference: f32) -> vec4<f32> {
 }
 
 fn merge(a: RowState, b: RowState) -> RowState {
-  let highest = max(a.highest, b.highest);
   let reference = max(a.reference, b.reference);
   let sum = rescaled(a, reference).sum + rescaled(b, reference).sum;
-  return RowState(reference, sum, highest, min(a.lowest, b.lowest));
+  return RowState(reference, sum, max(a.highest, b.highest), a.has_nan | b.has_nan);
 }
 
 fn has_softmax(state: RowState) -> bool {
-  return state.highest < KEY_POSITIVE_INFINITY && state.lowest >= KEY_NEGATIVE_INFINITY;
+  return state.highest < KEY_POSITIVE_INFINITY && state.has_nan == 0u;
 }
 
-// The largest logit seen; LOWEST_FLOAT when every logit is masked.
-fn row_max(state: RowState) -> f32 {
-  if (state.highest <= KEY_NEGATIVE_INFINITY) {
+// The largest logit of a key; LOWEST_FLOAT when it is masked.
+fn row_max(highest: u32) -> f32 {
+  if (highest <= KEY_NEGATIVE_INFINITY) {
     return LOWEST_FLOAT;
   }
-  return logit_of_key(state.highest);
+  return logit_of_key(highest);
 }
 
 const NAN_BITS = 0x7fc00000u;
-
-// What finish needs of a row: the state, measured against its exact max.
-fn normalised(state: RowState) -> RowState {
-  return rescaled(state, row_max(state));
-}
 
 // The bits of a probability. WGSL allows exp an error of 3 + 2|x| ulp, too much at x = -69: hence exp_times.
 fn probability(state: RowState, key: u32) -> u32 {

@@ -1,49 +1,94 @@
-// The running selection of a row: a threshold and a candidate buffer in place of a sorted list.
+// The selection of a workgroup: of many keys, the K best; of few candidates, their order.
 //
-//   first_threshold   before anything is appended: the K-th best of the first tile, by a histogram, bounds that of the row
-//   append            a logit that does not reach the threshold costs a comparison; the others go to the buffer, and are
-//                     counted in a histogram over their keys
-//   refresh           one invocation reads off the histogram where the K-th best lies and raises the threshold; no barrier
-//   cut               a full buffer is cut to its K best by an exact radix select, which raises the threshold too
-//   sort              at the end the histogram gives each bin its place, and a candidate is ranked within its bin
+//   radix_select  an edge that the K best of n keys reach and few others: histograms of digits, most significant first
+//   put           candidates go to a buffer, and are counted in a histogram over their keys
+//   cut           a full buffer is cut to its K best
+//   sort          the histogram gives each bin its place, and a candidate is ranked within its bin
 //
 // A candidate is vec2(order_key, index), from make_candidate. Candidates are distinct, and (key descending, index
-// ascending) is a strict total order, so the K best are one set, whatever the order of visits. Exact for every input: K
-// logits that were seen reach the threshold at all times, so what is dropped cannot be among the K best.
-//
-// While the row streams, invocations share nothing but atomics, and none waits for another.
+// ascending) is a strict total order, so the K best are one set, whatever the order of visits. Exact for every input: an
+// edge is at all times reached by K of the keys, so what does not reach it cannot be among the K best.
 
 const BINS = 256u;
+const BIN_BITS = 8u;
 const BIN_GROUP = 16u;
 const BIN_GROUPS = BINS / BIN_GROUP;
 
-// The key that a logit needs to be a candidate; raised by atomics.
-var<workgroup> threshold: atomic<u32>;
-// Places of the buffer handed out, and whether some were asked for that are not there.
-var<workgroup> claimed: atomic<u32>;
-var<workgroup> refused: atomic<u32>;
+// First the group maxima; then the candidate buffer and the list of groups, where there is place for them.
+var<workgroup> work: array<atomic<u32>, WORK_WORDS>;
 var<workgroup> histogram: array<atomic<u32>, BINS>;
-// The histogram by groups of bins; while the row streams no more than it, so that a refresh may trust it.
-var<workgroup> coarse: array<atomic<u32>, BIN_GROUPS>;
+var<workgroup> coarse: array<u32, BIN_GROUPS>;
+
+// Places handed out, of the list of groups and of the candidate buffer; of the parts of a row, the most candidates and the
+// highest edge.
+const LISTED = 0u;
+const CLAIMED = 1u;
+const LONGEST = 2u;
+const PART_EDGE = 3u;
+const COUNTERS = 4u;
+var<workgroup> counters: array<atomic<u32>, COUNTERS>;
+
+// What `share` gathers, and whether there was a NaN.
+var<workgroup> lowest_shared: atomic<u32>;
+var<workgroup> highest_shared: atomic<u32>;
+var<workgroup> nan_shared: atomic<u32>;
+
+// The same for all to know: the largest key, and a key that is likely below those of the K best.
+struct Range {
+  low: u32,
+  high: u32,
+  has_nan: u32,
+}
+var<workgroup> range: Range;
+
+// For one invocation to tell all.
+var<workgroup> told: u32;
+
+// What invocations have shared. Uniform.
+fn shared_range() -> Range {
+  workgroupBarrier();
+  if (invocation == 0u) {
+    range = Range(atomicLoad(&lowest_shared), atomicLoad(&highest_shared), atomicLoad(&nan_shared));
+  }
+  return workgroupUniformLoad(&range);
+}
+
+// Empties everything. Uniform.
+fn clear() {
+  workgroupBarrier();
+  for (var i = invocation; i < WORK_WORDS; i += WORKGROUP_SIZE) {
+    atomicStore(&work[i], 0u);
+  }
+  if (invocation == 0u) {
+    for (var counter = 0u; counter < COUNTERS; counter++) {
+      atomicStore(&counters[counter], 0u);
+    }
+    atomicStore(&lowest_shared, 0xffffffffu);
+    atomicStore(&highest_shared, 0u);
+    atomicStore(&nan_shared, 0u);
+  }
+  workgroupBarrier();
+}
+
+// What the invocations have made of a counter. Uniform.
+fn counted(counter: u32) -> u32 {
+  workgroupBarrier();
+  if (invocation == 0u) {
+    told = atomicLoad(&counters[counter]);
+  }
+  return workgroupUniformLoad(&told);
+}
+
 // Bins over keys from `low` up, 2^shift keys each; what lies beyond the last is in the last.
 struct Binning {
   low: u32,
   shift: u32,
 }
-var<workgroup> binning: Binning;
-// What find_bin found.
-struct Found {
-  bin: u32,
-  wanted: u32,    // of the candidates in it
-  held: u32,      // by it; less than wanted where all bins together hold too few
-}
-var<workgroup> found_bin: Found;
-// For one invocation to tell all.
-var<workgroup> told: u32;
+var<workgroup> binning: Binning;   // of what is in the buffer
 
 // The finest bins of which the last still reaches `high`.
 fn make_binning(low: u32, high: u32) -> Binning {
-  return Binning(low, max(32u - countLeadingZeros(high - low), 8u) - 8u);
+  return Binning(low, max(32u - countLeadingZeros(high - low), BIN_BITS) - BIN_BITS);
 }
 
 fn bin_of(key: u32) -> u32 {
@@ -54,231 +99,152 @@ fn clear_histogram() {
   for (var bin = invocation; bin < BINS; bin += WORKGROUP_SIZE) {
     atomicStore(&histogram[bin], 0u);
   }
-  for (var group = invocation; group < BIN_GROUPS; group += WORKGROUP_SIZE) {
-    atomicStore(&coarse[group], 0u);
-  }
 }
 
-fn count(key: u32) {
-  let bin = bin_of(key);
-  atomicAdd(&histogram[bin], 1u);
-  atomicAdd(&coarse[bin / BIN_GROUP], 1u);
+// What find_bin found.
+struct Found {
+  bin: u32,
+  above: u32,   // counted in higher bins
+  held: u32,    // counted in it; 0 where all bins together hold too few
 }
-
-// Empties the buffer. Uniform.
-fn clear() {
-  workgroupBarrier();
-  clear_histogram();
-  if (invocation == 0u) {
-    atomicStore(&threshold, 0u);
-    atomicStore(&claimed, 0u);
-    atomicStore(&refused, 0u);
-    atomicStore(&lowest_shared, 0xffffffffu);
-    atomicStore(&highest_shared, 0u);
-    binning = make_binning(0u, 0xffffffffu);
-  }
-  workgroupBarrier();
-}
-
-// Starts with a threshold that K logits are known to reach; `high` is the largest key seen. Uniform, the buffer empty.
-fn open_threshold(key: u32, high: u32) {
-  clear_histogram();
-  if (invocation == 0u) {
-    atomicStore(&threshold, key);
-    // Room for larger keys than those seen.
-    binning = make_binning(key, high + min((high - key) / 2u, 0xffffffffu - high));
-  }
-  workgroupBarrier();
-}
-
-// What lets a logit in beside the threshold: a key of at least `key`; or, past every index kept by the last cut, one above
-// it, since a tie with the worst kept goes to the lower index.
-struct Bar {
-  key: u32,
-  last_kept: u32,
-}
-
-const ADMIT_ALL = Bar(0u, 0xffffffffu);
-
-// The least key that a logit at `first_index` or later needs.
-fn least_key(bar: Bar, first_index: u32) -> u32 {
-  return max(atomicLoad(&threshold), bar.key + select(0u, 1u, first_index > bar.last_kept));
-}
-
-// Asks for `count` places; those from params.capacity on are not there.
-fn claim(count: u32) -> u32 {
-  let place = atomicAdd(&claimed, count);
-  if (place + count > params.capacity) {
-    atomicStore(&refused, 1u);
-  }
-  return place;
-}
-
-fn put(place: u32, candidate: vec2<u32>) {
-  store_candidate(place, candidate);
-  count(candidate.x);
-}
-
-// Candidates between two refreshes.
-const REFRESH = 32u;
-
-// Refreshes where places [first, last) cross the next multiple of REFRESH and K candidates are there.
-fn refresh_after(first: u32, last: u32) {
-  if (last > params.k && first / REFRESH != last / REFRESH) {
-    refresh();
-  }
-}
-
-// Raises the threshold to the lower edge of the bin in which the K-th best so far lies. Counts only grow while the row
-// streams, so an old one gives a lower edge, and a valid one.
-fn refresh() {
-  var wanted = params.k;
-  var group = BIN_GROUPS - 1u;
-  var held = atomicLoad(&coarse[group]);
-  while (held < wanted && group > 0u) {
-    wanted -= held;
-    group--;
-    held = atomicLoad(&coarse[group]);
-  }
-  var bin = group * BIN_GROUP + BIN_GROUP - 1u;
-  held = atomicLoad(&histogram[bin]);
-  while (held < wanted && bin > group * BIN_GROUP) {
-    wanted -= held;
-    bin--;
-    held = atomicLoad(&histogram[bin]);
-  }
-  if (held >= wanted) {
-    atomicMax(&threshold, binning.low + (bin << binning.shift));
-  }
-}
+var<workgroup> found_bin: Found;
 
 // Finds the bin, counted from the highest, in which the `wanted`-th best lies. Uniform.
 fn find_bin(wanted: u32) -> Found {
+  if (invocation == 0u) {
+    found_bin = Found(0u, 0u, 0u);
+  }
   workgroupBarrier();
   for (var group = invocation; group < BIN_GROUPS; group += WORKGROUP_SIZE) {
     var sum = 0u;
     for (var i = 0u; i < BIN_GROUP; i++) {
       sum += atomicLoad(&histogram[group * BIN_GROUP + i]);
     }
-    atomicStore(&coarse[group], sum);
+    coarse[group] = sum;
   }
   workgroupBarrier();
-  if (invocation == 0u) {
-    var left = wanted;
-    var group = BIN_GROUPS - 1u;
-    while (group > 0u && atomicLoad(&coarse[group]) < left) {
-      left -= atomicLoad(&coarse[group]);
-      group--;
+  for (var group = invocation; group < BIN_GROUPS; group += WORKGROUP_SIZE) {
+    var above = 0u;
+    for (var other = group + 1u; other < BIN_GROUPS; other++) {
+      above += coarse[other];
     }
-    var bin = group * BIN_GROUP + BIN_GROUP - 1u;
-    while (bin > group * BIN_GROUP && atomicLoad(&histogram[bin]) < left) {
-      left -= atomicLoad(&histogram[bin]);
-      bin--;
+    if (above < wanted && wanted <= above + coarse[group]) {
+      var bin = group * BIN_GROUP + BIN_GROUP - 1u;
+      var held = atomicLoad(&histogram[bin]);
+      while (above + held < wanted) {
+        above += held;
+        bin--;
+        held = atomicLoad(&histogram[bin]);
+      }
+      found_bin = Found(bin, above, held);
     }
-    found_bin = Found(bin, left, atomicLoad(&histogram[bin]));
   }
   return workgroupUniformLoad(&found_bin);
 }
 
-const DIGIT_BITS = 8u;
-const DIGITS = KEY_DIGITS + 4u;   // of the key, then of the inverted index
+// What a radix select goes by.
+const MAXIMA = 0u;             // keys of groups
+const TIED_GROUPS = 1u;        // of the groups of one key, the first
+const CANDIDATES = 2u;         // keys of candidates
+const TIED_CANDIDATES = 3u;    // of the candidates of one key, those of the lowest index
 
-// A candidate as one number of 64 bits, key then inverted index, that is larger for the better one.
-fn rank_bits(candidate: vec2<u32>) -> vec2<u32> {
-  return vec2(candidate.x, ~candidate.y);
-}
-
-fn digit_shift(digit: u32) -> u32 {
-  return 24u - DIGIT_BITS * select(digit, digit - KEY_DIGITS, digit >= KEY_DIGITS);
-}
-
-// Whether some candidate found no room since the last cut; then the buffer is full. Uniform.
-fn overflowed() -> bool {
-  workgroupBarrier();
-  if (invocation == 0u) {
-    told = atomicLoad(&refused);
+// Number `i` of `count`, larger for the better one; 0 for what does not take part.
+fn rank_key(source: u32, i: u32, count: u32, tie: u32) -> u32 {
+  switch (source) {
+    case MAXIMA: {
+      return atomicLoad(&work[i]);
+    }
+    case TIED_GROUPS: {
+      return select(0u, count - i, atomicLoad(&work[i]) == tie);
+    }
+    case CANDIDATES: {
+      return load_candidate(i).x;
+    }
+    default: {
+      let candidate = load_candidate(i);
+      return select(0u, ~candidate.y, candidate.x == tie);
+    }
   }
-  return workgroupUniformLoad(&told) != 0u;
 }
 
-// The number of candidates, when all have been told by overflowed that it did not. Uniform.
-fn filled() -> u32 {
-  if (invocation == 0u) {
-    told = atomicLoad(&claimed);
-  }
-  return workgroupUniformLoad(&told);
+// What a radix select found: an edge that `reaching` keys reach, `above` of them known to lie over its bin; fewer than were
+// needed where too few lie in the range.
+struct Edge {
+  key: u32,
+  above: u32,
+  reaching: u32,
 }
 
-// Cuts the first `total` > K candidates to the K best and returns the new bar. Uniform.
-fn cut(total: u32) -> Bar {
-  // The leading digits of the K-th best, found one at a time: candidates above it are in, below it are out.
-  var prefix = vec2(0u);
-  var mask = vec2(0u);
-  var wanted = params.k;
-  for (var digit = 0u; digit < DIGITS; digit++) {
-    let in_key = digit < KEY_DIGITS;
-    let shift = digit_shift(digit);
+// An edge that at least `need` of `count` keys reach, and at most need + slack, unless more are equal; sought from `lowest`
+// to `highest`, and no key is higher. Uniform.
+fn radix_select(
+  source: u32, tie: u32, count: u32, need: u32, slack: u32, lowest: u32, highest: u32,
+) -> Edge {
+  var low = lowest;
+  var span = highest - lowest;
+  var above = 0u;
+  loop {
+    let shift = make_binning(0u, span).shift;
     clear_histogram();
     candidate_barrier();
-    for (var i = invocation; i < total; i += WORKGROUP_SIZE) {
-      let bits = rank_bits(load_candidate(i));
-      if (all((bits & mask) == prefix)) {
-        atomicAdd(&histogram[(select(bits.y, bits.x, in_key) >> shift) & (BINS - 1u)], 1u);
+    for (var i = invocation; i < count; i += WORKGROUP_SIZE) {
+      let beyond = rank_key(source, i, count, tie) - low;
+      if (beyond <= span) {
+        atomicAdd(&histogram[beyond >> shift], 1u);
       }
     }
-    let found = find_bin(wanted);
-    let part = vec2(select(0u, 1u, in_key), select(1u, 0u, in_key));
-    prefix |= part * (found.bin << shift);
-    mask |= part * ((BINS - 1u) << shift);
-    wanted = found.wanted;
-    if (found.wanted == found.held) {
-      break;
+    let found = find_bin(need - above);
+    low += found.bin << shift;
+    above += found.above;
+    let reaching = above + found.held;
+    if (shift == 0u || found.held == 0u || reaching <= need + slack) {
+      return Edge(low, above, reaching);
     }
+    span = min((1u << shift) - 1u, highest - low);
   }
-  return keep(total, prefix, mask);
 }
 
-var<workgroup> kept_bar: Bar;
-var<workgroup> lowest_kept: atomic<u32>;
-var<workgroup> highest_kept: atomic<u32>;
-var<workgroup> last_kept: atomic<u32>;
+// What a candidate has to be to go to the buffer: of a larger key, or of this key and no higher index.
+struct Bar {
+  key: u32,
+  last: u32,
+}
 
-// Moves the K candidates whose digits under `mask` are at least `prefix` to the front.
-fn keep(total: u32, prefix: vec2<u32>, mask: vec2<u32>) -> Bar {
+fn passes(candidate: vec2<u32>, bar: Bar) -> bool {
+  return candidate.x > bar.key || (candidate.x == bar.key && candidate.y <= bar.last);
+}
+
+// Puts a candidate into its place of the buffer.
+fn put(place: u32, candidate: vec2<u32>) {
+  store_candidate(place, candidate);
+  atomicAdd(&histogram[bin_of(candidate.x)], 1u);
+}
+
+// Cuts the first `total` > K candidates to the K best and returns the bar that a better one passes. Uniform.
+fn cut(total: u32) -> Bar {
+  let low = workgroupUniformLoad(&binning).low;
+  let high = workgroupUniformLoad(&range).high;
+  let edge = radix_select(CANDIDATES, 0u, total, params.k, 0u, low, high);
+  var bar = Bar(edge.key, 0xffffffffu);
+  if (edge.reaching > params.k) {
+    let tie = radix_select(TIED_CANDIDATES, edge.key, total, params.k - edge.above, 0u, ~(params.vocab - 1u), 0xffffffffu);
+    bar.last = ~tie.key;
+  }
   clear_histogram();
   if (invocation == 0u) {
-    atomicStore(&claimed, 0u);
-    atomicStore(&refused, 0u);
-    atomicStore(&lowest_kept, 0xffffffffu);
-    atomicStore(&highest_kept, 0u);
-    atomicStore(&last_kept, 0u);
+    atomicStore(&counters[CLAIMED], 0u);
+    binning = make_binning(edge.key, high);
   }
   for (var base = 0u; base < total; base += WORKGROUP_SIZE) {
     let i = base + invocation;
     let candidate = load_candidate(min(i, total - 1u));
-    let bits = rank_bits(candidate) & mask;
-    let is_kept = i < total && (bits.x > prefix.x || (bits.x == prefix.x && bits.y >= prefix.y));
     // In place: when all have read this stretch, there is room for what is kept of it before the next.
     candidate_barrier();
-    if (is_kept) {
-      store_candidate(atomicAdd(&claimed, 1u), candidate);
-      atomicMin(&lowest_kept, candidate.x);
-      atomicMax(&highest_kept, candidate.x);
-      atomicMax(&last_kept, candidate.y);
+    if (i < total && passes(candidate, bar)) {
+      put(atomicAdd(&counters[CLAIMED], 1u), candidate);
     }
   }
   candidate_barrier();
-  if (invocation == 0u) {
-    let lowest = atomicLoad(&lowest_kept);
-    kept_bar = Bar(lowest, atomicLoad(&last_kept));
-    atomicMax(&threshold, lowest);
-    binning = make_binning(lowest, atomicLoad(&highest_kept));
-  }
-  let bar = workgroupUniformLoad(&kept_bar);
-  for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {
-    count(load_candidate(i).x);
-  }
-  workgroupBarrier();
   return bar;
 }
 
@@ -329,7 +295,7 @@ fn sort(total: u32) {
   for (var bin = invocation; bin < BINS; bin += WORKGROUP_SIZE) {
     var above = 0u;
     for (var group = bin / BIN_GROUP + 1u; group < BIN_GROUPS; group++) {
-      above += atomicLoad(&coarse[group]);
+      above += coarse[group];
     }
     for (var other = bin + 1u; other % BIN_GROUP != 0u; other++) {
       above += atomicLoad(&histogram[other]);
@@ -343,7 +309,7 @@ fn sort(total: u32) {
   if (invocation == 0u) {
     told = atomicLoad(&crowded);
   }
-  let taken = need - last.wanted + last.held;
+  let taken = last.above + last.held;
   if (workgroupUniformLoad(&told) != 0u || total + taken > params.capacity) {
     if (total > params.k) {
       cut(total);

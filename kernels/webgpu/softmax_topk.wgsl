@@ -4,17 +4,35 @@
 //   scan_parts    a workgroup takes a part of a row and leaves its state: for rows too few to fill the device
 //   merge_parts   a workgroup merges the states of the parts of a row and finishes it
 //
+// A group of consecutive logits, 64 bytes of them where workgroup memory has place for as many numbers, leaves one number
+// behind: its largest. That is enough, since the K best logits of a row lie in its K best groups, by (largest logit, lower
+// index) like logits: the largest logits of K better groups are K better logits. So nothing in the stream depends on the
+// data but a rare rescaling, and sorted or masked rows cost about what random ones do. The K best groups are opened once
+// more at the end, mostly out of a cache.
+//
+// 1. Stream. A tile costs an invocation the largest key of each of its vectors, and one exp a logit. No invocation waits
+//    for another.
+// 2. Select. A radix select over the maxima (select.wgsl) gives an edge that K groups reach, and few more.
+// 3. Open. The logits of these groups that reach the edge go to a buffer. Where they are too many for it, as in rows of
+//    many ties, it is cut to its K best.
+// 4. Finish. One part a row: sort, and write K results. Several: the state of each goes to storage, and a second dispatch
+//    merges them.
+//
 // Workgroups take their tasks in a grid stride, so a dispatch holds any number of rows. All control flow around barriers
 // depends on parameters and on workgroupUniformLoad alone.
-//
-// In a scan, an invocation costs a logit one exp and a handful of integer instructions: each tile it takes the largest of
-// its logits, adds their weights to its own sum, and looks closer only if that largest can be among the K best.
 
-@group(0) @binding(4) var<storage, read_write> part_states: array<RowState>;
+@group(0) @binding(4) var<storage, read_write> part_states: array<PartState>;
 @group(0) @binding(5) var<storage, read_write> part_top: array<vec2<u32>>;
 @group(0) @binding(6) var<storage, read_write> probs: array<u32>;
 @group(0) @binding(7) var<storage, read_write> indices: array<u32>;
 @group(0) @binding(8) var<storage, read_write> log_sum_exp: array<u32>;
+
+// What a part leaves beside its candidates.
+struct PartState {
+  state: RowState,
+  count: u32,   // candidates
+  edge: u32,    // a key that K candidates of this part reach, or 0
+}
 
 // The sum is a tree of short chains, since a float32 chain of n terms may be wrong by n / 2 ulp: the logits of a tile, the
 // tiles of a block, the blocks of a part, then the merges.
@@ -26,12 +44,23 @@ struct Grid {
   @builtin(num_workgroups) workgroups: vec3<u32>,
 }
 
+// Groups that are opened beside the K best, so that the select needs not be exact.
+fn spare_groups() -> u32 {
+  return params.k / 4u + 32u;
+}
+
+// Groups that a list holds.
+fn list_length() -> u32 {
+  return params.k + spare_groups();
+}
+
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn scan_rows(place: Place, grid: Grid) {
   enter(place);
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
-    let state = reduce(scan(row_begin(row), 0u, params.vocab));
+    let state = read_part(row_begin(row), 0u, params.vocab);
+    _ = collect(row_begin(row), 0u, params.vocab);
     finish(row, state);
   }
 }
@@ -46,82 +75,18 @@ fn scan_parts(place: Place, grid: Grid) {
     let part = params.first_part + task % params.parts_here;
     let begin = part * params.part_length;
     let end = begin + min(params.part_length, params.vocab - begin);
-    let state = reduce(scan(row_begin(row), begin, end));
-    let count = filled();
-    sort(count);
-    let slot = row * params.parts + part;
-    if (invocation == 0u) {
-      part_states[slot] = state;
-    }
-    for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {
-      if (i < count) {
-        part_top[slot * params.k + i] = load_candidate(i);
-      } else {
-        part_top[slot * params.k + i] = NO_CANDIDATE;
-      }
-    }
+    let state = read_part(row_begin(row), begin, end);
+    let edge = collect(row_begin(row), begin, end);
+    publish_part(row * params.parts + part, state, edge);
   }
 }
-
-// A part with fewer than K logits fills up with this. Its key is that of NaN, its index none.
-const NO_CANDIDATE = vec2(KEY_NAN, 0xffffffffu);
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn merge_parts(place: Place, grid: Grid) {
   enter(place);
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
-    let first_slot = row * params.parts;
-    var own = empty();
-    for (var part = invocation; part < params.parts; part += WORKGROUP_SIZE) {
-      own = merge(own, part_states[first_slot + part]);
-    }
-    let state = reduce(own);
-    select_parts(first_slot);
-    finish(row, state);
-  }
-}
-
-// Takes the K best of each part of a row into the candidate buffer. Uniform.
-fn select_parts(first_slot: u32) {
-  clear();
-  // The parts are sorted: that many of each are K together, so the worst of them is a threshold.
-  let share_of_part = (params.k + params.parts - 1u) / params.parts;
-  var lowest = 0xffffffffu;
-  var highest = 0u;
-  for (var part = invocation; part < params.parts; part += WORKGROUP_SIZE) {
-    let first = (first_slot + part) * params.k;
-    lowest = min(lowest, part_top[first + share_of_part - 1u].x);
-    highest = max(highest, part_top[first].x);
-  }
-  share(lowest, highest);
-  workgroupBarrier();
-  open_threshold(atomicLoad(&lowest_shared), atomicLoad(&highest_shared));
-
-  let total = params.parts * params.k;
-  var next = invocation;
-  var candidate = NO_CANDIDATE;
-  loop {
-    loop {
-      if (candidate.y != NO_CANDIDATE.y && candidate.x >= atomicLoad(&threshold)) {
-        let place = claim(1u);
-        if (place >= params.capacity) {
-          break;
-        }
-        put(place, candidate);
-        refresh_after(place, place + 1u);
-      }
-      if (next >= total || atomicLoad(&refused) != 0u) {
-        candidate = NO_CANDIDATE;
-        break;
-      }
-      candidate = part_top[first_slot * params.k + next];
-      next += WORKGROUP_SIZE;
-    }
-    if (!overflowed()) {
-      break;
-    }
-    cut(params.capacity);
+    finish(row, merge_row(row * params.parts));
   }
 }
 
@@ -130,222 +95,312 @@ fn row_begin(row: u32) -> u32 {
   return params.first_logit + row * params.row_stride;
 }
 
-// Takes the logits of indices [begin, end) into the candidate buffer and the states of the invocations. Uniform.
-//
-// An invocation goes from tile to tile without waiting for the others, until one of them finds the buffer full.
-fn scan(origin: u32, begin: u32, end: u32) -> RowState {
+// Reads the logits of indices [begin, end): their group maxima, and their state. Uniform.
+fn read_part(origin: u32, begin: u32, end: u32) -> RowState {
   clear();
   let first = origin + begin;
   let last = origin + end;
-  let first_vector = first / LOGITS_PER_VECTOR;
-  var tile = load_tile(first_vector, first, last);
-  first_threshold(tile);
-
+  let first_vector = line_begin(first);
+  let vectors = part_vectors(first, last);
   var state = empty();
   var block = empty();
-  var bar = ADMIT_ALL;
-  var visit = 0u;
+  var most = 0u;
+  var least = 0xffffffffu;   // of the groups that are not masked
   var tile_number = 0u;
-  var vector = first_vector;
-  var pending = 0u;   // logits of the tile that still have to go to the buffer
+  for (var vector = 0u; vector < vectors; vector += TILE_VECTORS) {
+    let tile = load_tile(first_vector + vector, first, last);
+    let found = keys_of_tile(tile);
+    block = push(block, tile, max_of(found.keys));
+    block.has_nan |= found.has_nan;
+    tile_number++;
+    if (tile_number % BLOCK_TILES == 0u) {
+      state = merge(state, block);
+      block = rescaled(empty(), state.reference);
+    }
+    let key = store_maxima(vector, found.keys);
+    most = max(most, key);
+    least = min(least, select(0xffffffffu, key, key > KEY_NEGATIVE_INFINITY));
+  }
+  // As many groups as there are invocations reach the least of their largest keys.
+  let low = select(least, select(0xffffffffu, most, most > KEY_NEGATIVE_INFINITY), params.k <= WORKGROUP_SIZE);
+  return reduce(merge(state, block), low);
+}
+
+// The states of all invocations become one, and `low` of each goes to range.low. Uniform.
+fn reduce(own: RowState, low: u32) -> RowState {
+  share(low, own.highest);
+  if (own.has_nan != 0u) {
+    atomicStore(&nan_shared, 1u);
+  }
+  let all = shared_range();
+  let reference = row_max(all.high);
+  return RowState(reference, sum_of_all(rescaled(own, reference).sum), all.high, all.has_nan);
+}
+
+// The vectors of the tiles that cover a part.
+fn part_vectors(first: u32, last: u32) -> u32 {
+  return (last - 1u) / LOGITS_PER_VECTOR + 1u - line_begin(first);
+}
+
+// The logits of the K best groups that reach an edge, in the buffer and counted. Returns the edge. Uniform.
+fn collect(origin: u32, begin: u32, end: u32) -> u32 {
+  let first = origin + begin;
+  let last = origin + end;
+  let all = workgroupUniformLoad(&range);
+  let groups = ((part_vectors(first, last) - 1u) >> params.group_shift) + 1u;
+  let edge = edge_of_maxima(groups, all);
+  if (edge.key != 0u) {
+    var last_tied = groups;
+    if (edge.reaching > list_length()) {
+      let tie = radix_select(TIED_GROUPS, edge.key, groups, params.k - edge.above, spare_groups(), 1u, groups);
+      last_tied = groups - tie.key;
+    }
+    list_groups(groups, edge.key, last_tied);
+  }
+  start_buffer(edge.key, all.high);
+  let opened = select(groups, counted(LISTED), edge.key != 0u);
+  open(origin, first, last, opened, edge.key);
+  return edge.key;
+}
+
+// An edge of `count` maxima, or 0 where fewer than K of them are more than -inf. Uniform.
+fn edge_of_maxima(count: u32, all: Range) -> Edge {
+  if (all.high <= KEY_NEGATIVE_INFINITY || count < params.k) {
+    return Edge(0u, 0u, 0u);
+  }
+  // Where the keys from all.low on are too few, all that are not masked.
+  var low = min(all.low, all.high);
   loop {
-    loop {
-      if (pending != 0u) {
-        pending = append(tile, vector, origin, pending);
+    let edge = radix_select(MAXIMA, 0u, count, params.k, spare_groups(), low, all.high);
+    if (edge.reaching >= params.k) {
+      return edge;
+    }
+    if (low == KEY_NEGATIVE_INFINITY + 1u) {
+      return Edge(0u, 0u, 0u);
+    }
+    low = KEY_NEGATIVE_INFINITY + 1u;
+  }
+}
+
+// Lists the groups of larger maxima than `edge`, and those up to `last_tied` whose maximum is the edge. Uniform.
+fn list_groups(groups: u32, edge: u32, last_tied: u32) {
+  for (var base = 0u; base < groups; base += 32u * WORKGROUP_SIZE) {
+    var chosen = 0u;
+    for (var i = 0u; i < 32u; i++) {
+      let group = base + i * WORKGROUP_SIZE + invocation;
+      if (group < groups) {
+        let key = atomicLoad(&work[group]);
+        chosen |= select(0u, 1u << i, key > edge || (key == edge && group <= last_tied));
       }
-      if (pending != 0u || visit == params.tiles || atomicLoad(&refused) != 0u) {
+    }
+    var at = places(LISTED, countOneBits(chosen));
+    for (; chosen != 0u; chosen &= chosen - 1u) {
+      list_group(at, base + firstTrailingBit(chosen) * WORKGROUP_SIZE + invocation);
+      at++;
+    }
+  }
+}
+
+// Makes the buffer ready for candidates from a key on. Uniform.
+fn start_buffer(edge: u32, high: u32) {
+  clear_histogram();
+  if (invocation == 0u) {
+    binning = make_binning(edge, high);
+  }
+  candidate_barrier();
+}
+
+// Reads the listed groups again, or all where the edge is 0, and puts what reaches the edge into the buffer. Uniform.
+fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
+  let first_vector = line_begin(first);
+  let count = opened << params.group_shift;
+  var bar = Bar(edge, 0xffffffffu);
+  for (var base = 0u; base < count; base += TILE_VECTORS) {
+    let i = vec4(base + invocation) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
+    let opened_vectors = vec4(
+      opened_vector(i.x, edge), opened_vector(i.y, edge), opened_vector(i.z, edge), opened_vector(i.w, edge));
+    // What is not there lies behind the part.
+    let vector = select(vec4(last / LOGITS_PER_VECTOR + 1u), vec4(first_vector) + opened_vectors, i < vec4(count));
+    let tile = Tile(
+      load_vector(vector.x, first, last),
+      load_vector(vector.y, first, last),
+      load_vector(vector.z, first, last),
+      load_vector(vector.w, first, last));
+    var pending = reaching(tile.a, vector.x, first, last, edge)
+      | (reaching(tile.b, vector.y, first, last, edge) << LOGITS_PER_VECTOR)
+      | (reaching(tile.c, vector.z, first, last, edge) << (2u * LOGITS_PER_VECTOR))
+      | (reaching(tile.d, vector.w, first, last, edge) << (3u * LOGITS_PER_VECTOR));
+    loop {
+      for (var left = select(0u, pending, bar.last != 0xffffffffu || bar.key != edge); left != 0u; left &= left - 1u) {
+        let bit = firstTrailingBit(left);
+        if (!passes(candidate_of(tile, vector, bit, origin), bar)) {
+          pending ^= 1u << bit;
+        }
+      }
+      var at = places(CLAIMED, countOneBits(pending));
+      for (; pending != 0u && at < params.capacity; pending &= pending - 1u) {
+        put(at, candidate_of(tile, vector, firstTrailingBit(pending), origin));
+        at++;
+      }
+      if (counted(CLAIMED) <= params.capacity) {
         break;
       }
-      vector = first_vector + tile_number * TILE_VECTORS;
-      tile_number = next_tile(tile_number);
-      visit++;
-      tile = load_tile(vector, first, last);
-      if (vector * LOGITS_PER_VECTOR < last) {
-        let highest = key_max(tile);
-        block = push(block, tile, highest);
-        if (visit % BLOCK_TILES == 0u) {
-          state = merge(state, block);
-          block = rescaled(empty(), state.reference);
-        }
-        pending = admitted(tile, vector, origin, first, last, highest, bar);
-      }
-    }
-    if (!overflowed()) {
-      break;
-    }
-    bar = cut(params.capacity);
-    if (pending != 0u) {
-      pending &= admitted(tile, vector, origin, first, last, 0xffffffffu, bar);
+      bar = cut(params.capacity);
     }
   }
-  return merge(state, block);
 }
 
-// The tile after this one: see params.wgsl.
-fn next_tile(tile_number: u32) -> u32 {
-  let next = tile_number + params.tile_step;
-  return next - select(0u, params.tiles, next >= params.tiles);
+// Vector i of the opened groups, counted from the first of the part.
+fn opened_vector(i: u32, edge: u32) -> u32 {
+  if (edge == 0u) {
+    return i;
+  }
+  let within = i & ((1u << params.group_shift) - 1u);
+  return (listed_group(min(i >> params.group_shift, list_length() - 1u)) << params.group_shift) + within;
 }
 
-// How far below the largest key of the first tile its histogram reaches at first: three powers of two.
-const FIRST_SPAN = select(3u << 23u, 3u << 26u, IS_F16);
-
-// Sets the threshold from the first tile, if K of its logits are more than -inf. Uniform, the buffer empty.
-fn first_threshold(tile: Tile) {
-  if (params.k > TILE_LOGITS) {
-    return;
-  }
-  var lowest = 0xffffffffu;
-  var highest = 0u;
-  for (var load = 0u; load < LOADS; load++) {
-    for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-      let keys = raw_key(slot_bits(tile_words(tile, load), slot));
-      for (var lane = 0u; lane < 4u; lane++) {
-        if (is_number(keys[lane])) {
-          lowest = min(lowest, keys[lane]);
-          highest = max(highest, keys[lane]);
-        }
-      }
+// Which logits of a vector reach the edge: bit slot * 4 + lane.
+fn reaching(words: vec4<u32>, vector: u32, first: u32, last: u32, edge: u32) -> u32 {
+  var found = 0u;
+  for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
+    let bits = slot_bits(words, slot);
+    var reach: vec4<bool>;
+    if (edge == 0u) {
+      reach = is_within(slot_positions(vector, slot), first, last);
+    } else {
+      // raw_key(-0) is one below that of +0, its equal; that of a NaN lies beyond the infinities.
+      let least = edge - select(0u, 1u, edge == KEY_ZERO);
+      reach = raw_key(bits) - vec4(least) <= vec4(KEY_POSITIVE_INFINITY - least);
     }
+    let bit = select(vec4(0u), vec4(1u, 2u, 4u, 8u), reach);
+    found |= ((bit.x | bit.y) | (bit.z | bit.w)) << (4u * slot);
   }
-  share(lowest, highest);
-  workgroupBarrier();
-  let low = atomicLoad(&lowest_shared);
-  let high = atomicLoad(&highest_shared);
+  return found;
+}
+
+// The candidate of a bit: load * LOGITS_PER_VECTOR + slot * 4 + lane.
+fn candidate_of(tile: Tile, vector: vec4<u32>, bit: u32, origin: u32) -> vec2<u32> {
+  let load = bit / LOGITS_PER_VECTOR;
+  let slot = bit % LOGITS_PER_VECTOR / 4u;
+  let lane = bit % 4u;
+  let bits = word_of(slot_bits(tile_words(tile, load), slot), lane);
+  let position = word_of(vector, load) * LOGITS_PER_VECTOR + lane * LOGITS_PER_WORD + slot;
+  return make_candidate(bits, position - origin);
+}
+
+// Leaves the state of a part and its candidates in storage. Uniform.
+fn publish_part(part: u32, state: RowState, edge: u32) {
+  var count = counted(CLAIMED);
+  if (count > params.published) {
+    _ = cut(count);
+    count = params.k;
+  }
   if (invocation == 0u) {
-    binning = make_binning(max(low, high - min(high, FIRST_SPAN)), high);
+    part_states[part] = PartState(state, count, edge);
   }
-  for (var attempt = 0u; attempt < 2u; attempt++) {
-    workgroupBarrier();
+  for (var i = invocation; i < count; i += WORKGROUP_SIZE) {
+    part_top[part * params.published + i] = load_candidate(i);
+  }
+}
+
+// Merges the parts of a row: their states become one, their best candidates go to the buffer. Uniform.
+fn merge_row(first_part: u32) -> RowState {
+  clear();
+  var own = empty();
+  for (var part = invocation; part < params.parts; part += WORKGROUP_SIZE) {
+    let published = part_states[first_part + part];
+    own = merge(own, published.state);
+    atomicMax(&counters[LONGEST], published.count);
+    atomicMax(&counters[PART_EDGE], published.edge);
+  }
+  let state = reduce(own, 0xffffffffu);
+  let slots = params.parts * counted(LONGEST);
+  let part_edge = counted(PART_EDGE);
+
+  // The candidates are selected like logits, by the maxima of groups.
+  var shift = 0u;
+  while ((slots - 1u) >> shift >= WORK_WORDS) {
+    shift++;
+  }
+  for (var base = 0u; base < slots; base += LOADS * WORKGROUP_SIZE) {
+    let some = load_published(first_part, base + invocation, slots);
     for (var load = 0u; load < LOADS; load++) {
-      for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-        let keys = raw_key(slot_bits(tile_words(tile, load), slot));
-        for (var lane = 0u; lane < 4u; lane++) {
-          if (is_number(keys[lane]) && keys[lane] >= binning.low) {
-            atomicAdd(&histogram[bin_of(keys[lane])], 1u);
-          }
-        }
-      }
-    }
-    let found = find_bin(params.k);
-    if (found.held >= found.wanted) {
-      open_threshold(binning.low + (found.bin << binning.shift), high);
-      return;
-    }
-    clear_histogram();
-    if (invocation == 0u) {
-      binning = make_binning(low, high);
-    }
-  }
-  open_threshold(0u, 0xffffffffu);
-}
-
-// Whether a raw_key is of a logit that a threshold may count: -inf stands for what is not in the row, too.
-fn is_number(key: u32) -> bool {
-  return key > KEY_NEGATIVE_INFINITY && key <= KEY_POSITIVE_INFINITY;
-}
-
-fn slot_key_max(words: vec4<u32>) -> vec4<u32> {
-  let low = raw_key(slot_bits(words, 0u));
-  if (LOGITS_PER_WORD == 1u) {
-    return low;
-  }
-  return max(low, raw_key(slot_bits(words, 1u)));
-}
-
-fn slot_key_min(words: vec4<u32>) -> vec4<u32> {
-  let low = raw_key(slot_bits(words, 0u));
-  if (LOGITS_PER_WORD == 1u) {
-    return low;
-  }
-  return min(low, raw_key(slot_bits(words, 1u)));
-}
-
-// The largest raw_key an invocation holds of a tile.
-fn key_max(tile: Tile) -> u32 {
-  let m = max(max(slot_key_max(tile.a), slot_key_max(tile.b)), max(slot_key_max(tile.c), slot_key_max(tile.d)));
-  return max(max(m.x, m.y), max(m.z, m.w));
-}
-
-fn key_min(tile: Tile) -> u32 {
-  let m = min(min(slot_key_min(tile.a), slot_key_min(tile.b)), min(slot_key_min(tile.c), slot_key_min(tile.d)));
-  return min(min(m.x, m.y), min(m.z, m.w));
-}
-
-// Which logits of a tile may be among the K best: bit load * LOGITS_PER_VECTOR + slot * 4 + lane. `highest` is their
-// largest raw_key, or more.
-fn admitted(tile: Tile, vector: u32, origin: u32, first: u32, last: u32, highest: u32, bar: Bar) -> u32 {
-  let least = least_key(bar, max(vector * LOGITS_PER_VECTOR, first) - origin);
-  // raw_key(-0) is one below that of +0, its equal.
-  let least_raw = least - select(0u, 1u, least == KEY_ZERO);
-  if (highest < least_raw) {
-    return 0u;
-  }
-  if (least <= KEY_NEGATIVE_INFINITY) {
-    return admitted_masked(tile, vector, first, last, least);
-  }
-  // Here K numbers were seen: neither a NaN nor what stands for a logit outside the row is a candidate.
-  var found = 0u;
-  for (var load = 0u; load < LOADS; load++) {
-    for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-      let keys = raw_key(slot_bits(tile_words(tile, load), slot));
-      let reach = keys - vec4(least_raw) <= vec4(KEY_POSITIVE_INFINITY - least_raw);
-      let bits = select(vec4(0u), vec4(1u, 2u, 4u, 8u), reach);
-      found |= ((bits.x | bits.y) | (bits.z | bits.w)) << (load * LOGITS_PER_VECTOR + slot * 4u);
-    }
-  }
-  return found;
-}
-
-// As admitted, for a threshold that masked logits reach.
-fn admitted_masked(tile: Tile, vector: u32, first: u32, last: u32, least: u32) -> u32 {
-  var found = 0u;
-  for (var load = 0u; load < LOADS; load++) {
-    for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-      let bits = slot_bits(tile_words(tile, load), slot);
-      let positions = slot_positions(vector + invocation + load * WORKGROUP_SIZE, slot);
-      let within = is_within(positions, first, last);
-      for (var lane = 0u; lane < 4u; lane++) {
-        if (within[lane] && order_key(bits[lane]) >= least) {
-          found |= 1u << (load * LOGITS_PER_VECTOR + slot * 4u + lane);
-        }
+      let i = base + load * WORKGROUP_SIZE + invocation;
+      if (i < slots) {
+        atomicMax(&work[i >> shift], some.keys[load]);
       }
     }
   }
-  return found;
+  workgroupBarrier();
+  var all = workgroupUniformLoad(&range);
+  all.low = select(0xffffffffu, part_edge, part_edge != 0u);
+  let edge = max(part_edge, edge_of_maxima(((slots - 1u) >> shift) + 1u, all).key);
+  start_buffer(edge, all.high);
+
+  var bar = Bar(edge, 0xffffffffu);
+  for (var base = 0u; base < slots; base += LOADS * WORKGROUP_SIZE) {
+    let some = load_published(first_part, base + invocation, slots);
+    var pending = 15u;
+    loop {
+      for (var left = pending; left != 0u; left &= left - 1u) {
+        let bit = firstTrailingBit(left);
+        let candidate = vec2(word_of(some.keys, bit), word_of(some.indices, bit));
+        if (candidate.y == NO_INDEX || !passes(candidate, bar)) {
+          pending ^= 1u << bit;
+        }
+      }
+      var at = places(CLAIMED, countOneBits(pending));
+      for (; pending != 0u && at < params.capacity; pending &= pending - 1u) {
+        let bit = firstTrailingBit(pending);
+        put(at, vec2(word_of(some.keys, bit), word_of(some.indices, bit)));
+        at++;
+      }
+      if (counted(CLAIMED) <= params.capacity) {
+        break;
+      }
+      bar = cut(params.capacity);
+    }
+  }
+  return state;
 }
 
-// Puts the logits of a tile that `pending` names into the buffer; returns those that found no room.
-fn append(tile: Tile, vector: u32, origin: u32, pending: u32) -> u32 {
-  var left = pending;
-  let place = claim(countOneBits(pending));
-  var at = place;
-  while (left != 0u && at < params.capacity) {
-    let bit = firstTrailingBit(left);
-    left &= left - 1u;
-    let load = bit / LOGITS_PER_VECTOR;
-    let slot = bit % LOGITS_PER_VECTOR / 4u;
-    let lane = bit % 4u;
-    let bits = slot_bits(tile_words(tile, load), slot)[lane];
-    let position = slot_positions(vector + invocation + load * WORKGROUP_SIZE, slot)[lane];
-    put(at, make_candidate(bits, position - origin));
-    at++;
-  }
-  refresh_after(place, at);
-  return left;
+// Candidates of parts, with NO_INDEX where there is none.
+struct Published {
+  keys: vec4<u32>,
+  indices: vec4<u32>,
+}
+
+const NO_INDEX = 0xffffffffu;
+
+// Those at places i, i + WORKGROUP_SIZE, ..., of which each part of the row has as many as the longest.
+fn load_published(first_part: u32, i: u32, slots: u32) -> Published {
+  let longest = slots / params.parts;
+  let place = vec4(i) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
+  let part = first_part + min(place / longest, vec4(params.parts - 1u));
+  let nth = place % longest;
+  let at = part * params.published + nth;
+  let a = part_top[at.x];
+  let b = part_top[at.y];
+  let c = part_top[at.z];
+  let d = part_top[at.w];
+  let counts = vec4(
+    part_states[part.x].count, part_states[part.y].count, part_states[part.z].count, part_states[part.w].count);
+  let is_there = (place < vec4(slots)) & (nth < counts);
+  return Published(
+    select(vec4(0u), vec4(a.x, b.x, c.x, d.x), is_there),
+    select(vec4(NO_INDEX), vec4(a.y, b.y, c.y, d.y), is_there));
 }
 
 // Writes the results of a row from its state and the candidate buffer. Uniform.
 fn finish(row: u32, state: RowState) {
-  sort(filled());
-  let total = normalised(state);
+  sort(counted(CLAIMED));
   let first = params.first_result + row * params.k;
   for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {
     let candidate = load_candidate(i);
-    probs[first + i] = probability(total, candidate.x);
+    probs[first + i] = probability(state, candidate.x);
     indices[first + i] = candidate.y;
   }
   if (invocation == 0u) {
-    log_sum_exp[params.first_log_sum_exp + row] = finish_log_sum_exp(total);
+    log_sum_exp[params.first_log_sum_exp + row] = finish_log_sum_exp(state);
   }
 }

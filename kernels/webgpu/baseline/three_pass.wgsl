@@ -6,36 +6,40 @@ fn three_pass_rows(place: Place, grid: Grid) {
   enter(place);
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
-    let extremes = reduce(max_pass(row));
-    let state = reduce(sum_pass(row, row_max(extremes)));
+    clear();
+    let extremes = reduce(max_pass(row), 0u);
+    let reference = row_max(extremes.highest);
+    let sum = sum_of_all(sum_pass(row, reference));
     select_row(row);
-    finish(row, RowState(state.reference, state.sum, extremes.highest, extremes.lowest));
+    finish(row, RowState(reference, sum, extremes.highest, extremes.has_nan));
   }
 }
 
 fn max_pass(row: u32) -> RowState {
   let first = row_begin(row);
+  let vectors = part_vectors(first, first + params.vocab);
   var state = empty();
-  for (var tile_index = 0u; tile_index < params.tiles; tile_index++) {
-    let tile = load_tile(first / LOGITS_PER_VECTOR + tile_index * TILE_VECTORS, first, first + params.vocab);
-    state.highest = max(state.highest, key_max(tile));
-    state.lowest = min(state.lowest, key_min(tile));
+  for (var vector = 0u; vector < vectors; vector += TILE_VECTORS) {
+    let found = keys_of_tile(load_tile(line_begin(first) + vector, first, first + params.vocab));
+    state.highest = max(state.highest, max_of(found.keys));
+    state.has_nan |= found.has_nan;
   }
   return state;
 }
 
-fn sum_pass(row: u32, reference: f32) -> RowState {
+fn sum_pass(row: u32, reference: f32) -> f32 {
   let first = row_begin(row);
-  var state = rescaled(empty(), reference);
+  let vectors = part_vectors(first, first + params.vocab);
+  var sum = 0.0;
   var block = 0.0;
-  for (var tile_index = 0u; tile_index < params.tiles; tile_index++) {
-    let tile = load_tile(first / LOGITS_PER_VECTOR + tile_index * TILE_VECTORS, first, first + params.vocab);
-    block += tile_weight(tile, reference);
-    if (tile_index % BLOCK_TILES == BLOCK_TILES - 1u) {
-      state.sum += block;
+  var tile_number = 0u;
+  for (var vector = 0u; vector < vectors; vector += TILE_VECTORS) {
+    block += tile_weight(load_tile(line_begin(first) + vector, first, first + params.vocab), reference);
+    tile_number++;
+    if (tile_number % BLOCK_TILES == 0u) {
+      sum += block;
       block = 0.0;
     }
   }
-  state.sum += block;
-  return state;
+  return sum + block;
 }

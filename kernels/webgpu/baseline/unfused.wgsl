@@ -14,20 +14,10 @@ fn softmax_rows(place: Place, grid: Grid) {
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     let first = row_begin(row);
     let last = first + params.vocab;
-    let first_vector = first / LOGITS_PER_VECTOR;
-    var state = empty();
-    var block = empty();
-    for (var tile_index = 0u; tile_index < params.tiles; tile_index++) {
-      let tile = load_tile(first_vector + tile_index * TILE_VECTORS, first, last);
-      block = push(block, tile, key_max(tile));
-      if (tile_index % BLOCK_TILES == BLOCK_TILES - 1u) {
-        state = merge(state, block);
-        block = rescaled(empty(), state.reference);
-      }
-    }
-    let total = normalised(reduce(merge(state, block)));
-    for (var tile_index = 0u; tile_index < params.tiles; tile_index++) {
-      let vector = first_vector + tile_index * TILE_VECTORS;
+    let first_vector = line_begin(first);
+    let total = read_part(first, 0u, params.vocab);
+    for (var base = 0u; base < part_vectors(first, last); base += TILE_VECTORS) {
+      let vector = first_vector + base;
       let tile = load_tile(vector, first, last);
       for (var load = 0u; load < LOADS; load++) {
         for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
@@ -54,7 +44,7 @@ fn topk_rows(place: Place, grid: Grid) {
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     select_row(row);
-    sort(filled());
+    sort(counted(CLAIMED));
     for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {
       let candidate = load_candidate(i);
       probs[params.first_result + row * params.k + i] = bitcast<u32>(logit_of_key(candidate.x));
@@ -63,30 +53,18 @@ fn topk_rows(place: Place, grid: Grid) {
   }
 }
 
-// The selection of a row alone, in order of its tiles. Uniform.
+// The selection of a row alone. Uniform.
 fn select_row(row: u32) {
   let first = row_begin(row);
   let last = first + params.vocab;
   clear();
-  first_threshold(load_tile(first / LOGITS_PER_VECTOR, first, last));
-  var bar = ADMIT_ALL;
-  for (var tile_index = 0u; tile_index < params.tiles; tile_index++) {
-    let vector = first / LOGITS_PER_VECTOR + tile_index * TILE_VECTORS;
-    if (vector * LOGITS_PER_VECTOR < last) {
-      let tile = load_tile(vector, first, last);
-      var pending = admitted(tile, vector, first, first, last, key_max(tile), bar);
-      loop {
-        if (pending != 0u) {
-          pending = append(tile, vector, first, pending);
-        }
-        if (!overflowed()) {
-          break;
-        }
-        bar = cut(params.capacity);
-        if (pending != 0u) {
-          pending &= admitted(tile, vector, first, first, last, 0xffffffffu, bar);
-        }
-      }
-    }
+  var highest = 0u;
+  for (var vector = 0u; vector < part_vectors(first, last); vector += TILE_VECTORS) {
+    let found = keys_of_tile(load_tile(line_begin(first) + vector, first, last));
+    highest = max(highest, max_of(found.keys));
+    _ = store_maxima(vector, found.keys);
   }
+  share(0xffffffffu, highest);
+  _ = shared_range();
+  _ = collect(first, 0u, params.vocab);
 }

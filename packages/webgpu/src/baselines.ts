@@ -134,7 +134,8 @@ export class Baselines {
         dtype: options.dtype,
         subgroups: false,
         workgroupSize,
-        capacity: 0,
+        workWords: 1,
+        candidates: "storage",
         tinyTemperature: false,
       };
       const pipeline = await this.#floors[i]!.get(kernel, "read_floor");

@@ -54,7 +54,7 @@ export const fused: Library<EntryPoint> = {
 
 /** The bindings of an entry point that selects: with slabs if that is where its candidates live. */
 export function withSlabs(kernel: Kernel, bindings: readonly BindingName[]): readonly BindingName[] {
-  return kernel.capacity === 0 ? [...bindings, "slabs"] : bindings;
+  return kernel.candidates === "storage" ? [...bindings, "slabs"] : bindings;
 }
 
 export interface Pipeline {

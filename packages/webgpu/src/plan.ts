@@ -100,21 +100,28 @@ const ALIGNMENT = 256;
 const MAX_WORKGROUPS = 16384;
 const SLAB_WORKGROUPS = 256;
 const SCRATCH_BYTES = 64 * 2 ** 20;
+/** Parts begin on a line of 128 bytes: LINE_VECTORS in logits.wgsl. */
+const LINE_VECTORS = 8;
 /** Tiles a part may have before its sum is a chain too long: see BLOCK_TILES in softmax_topk.wgsl. */
 const MAX_PART_TILES = 512;
-const ROW_STATE_BYTES = 16;
+const PART_STATE_BYTES = 24;
 const CANDIDATE_BYTES = 8;
 
 export function planTopK(options: ResolvedOptions, capabilities: Capabilities, path: PathOptions = {}): Plan {
   const { rows, vocab, k, dtype, offset, rowStride } = options;
-  const kernel = chooseKernel(options, capabilities, path);
   const element = bytesPerElement[dtype];
-  const parts = cutRow(options, kernel, capabilities, path);
+  const shape = chooseShape(options, capabilities, path);
+  const parts = cutRow(options, shape, capabilities, path);
+  const memory = cutMemory(k, parts.vectors, shape.workgroupSize, capabilities, path);
+  const kernel: Kernel = {
+    ...shape,
+    workWords: shape.gating ? 1 : memory.workWords,
+    candidates: memory.candidates,
+  };
   const bindingLogits = logitsPerBinding(capabilities, element);
+  const published = k + Math.floor(k / 2) + 96;
 
-  const sortSize = powerOfTwoFrom(k);
-  const capacity = kernel.capacity || Math.max(2 * sortSize, sortSize + 1024);
-  const slabBytes = kernel.capacity ? 0 : capacity * CANDIDATE_BYTES;
+  const slabBytes = kernel.candidates === "storage" ? (memory.capacity + listLength(k)) * CANDIDATE_BYTES : 0;
   const scratch = Math.min(SCRATCH_BYTES, capabilities.bindingBytes);
   const maxWorkgroups = slabBytes
     ? Math.max(1, Math.min(SLAB_WORKGROUPS, Math.floor(scratch / slabBytes)))
@@ -125,7 +132,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
     // Within a binding: the logits, if a row fits at all; the results; the states of the parts.
     Math.max(1, Math.floor((bindingLogits - vocab) / rowStride) + 1),
     Math.max(1, Math.floor((capabilities.bindingBytes - 2 * ALIGNMENT) / (4 * k))),
-    parts.count > 1 ? Math.max(1, Math.floor(scratch / (parts.count * k * CANDIDATE_BYTES))) : rows,
+    parts.count > 1 ? Math.max(1, Math.floor(scratch / (parts.count * published * CANDIDATE_BYTES))) : rows,
   );
   // A row larger than a binding takes a dispatch for as many parts as fit.
   const segmentParts = vocab <= bindingLogits ? parts.count : Math.floor(bindingLogits / parts.length);
@@ -147,9 +154,11 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
         firstPart,
         partsHere,
         partLength: parts.length,
-        tiles: parts.tiles,
-        capacity,
-        sortSize,
+        groupShift: memory.groupShift,
+        listBegin: memory.listBegin,
+        capacity: memory.capacity,
+        sortSize: powerOfTwoFrom(k),
+        published,
         firstResult: results.skipped / 4,
         firstLogSumExp: logSumExp.skipped / 4,
       });
@@ -178,8 +187,8 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
     kernel,
     dispatches,
     slabBytes: slabBytes * workgroupsMost,
-    partStateBytes: states * ROW_STATE_BYTES,
-    partTopBytes: states * k * CANDIDATE_BYTES,
+    partStateBytes: states * PART_STATE_BYTES,
+    partTopBytes: states * published * CANDIDATE_BYTES,
   };
 }
 
@@ -188,41 +197,79 @@ interface Start {
   first: number;
 }
 
-function chooseKernel(options: ResolvedOptions, capabilities: Capabilities, path: PathOptions): Kernel {
+type Shape = Omit<Kernel, "workWords" | "candidates">;
+
+function chooseShape(options: ResolvedOptions, capabilities: Capabilities, path: PathOptions): Shape {
   const { dtype, k, temperature } = options;
   const profile = profileOf(capabilities);
-  const capacityOf = (size: number) => {
-    if ((path.candidates ?? profile.candidates) === "storage") return 0;
-    const bytes = capabilities.workgroupBytes - fixedWorkgroupBytes(size);
-    // K and the survivors between two cuts, which are about K times the logarithm of the tiles.
-    const wanted = Math.max(size <= profile.smallWorkgroup ? 512 : 1536, Math.ceil(4.5 * k));
-    const capacity = Math.min(Math.floor(bytes / CANDIDATE_BYTES), wanted);
-    // Half as much again as K at least, or the buffer would be cut all the time.
-    return powerOfTwoFrom(k) <= capacity && 3 * k <= 2 * capacity ? capacity : 0;
-  };
+  const tinyTemperature = temperature < TINY_TEMPERATURE;
   const mayGate = path.gating ?? (options.rows >= MANY_ROWS && !path.parts && !path.candidates);
   const gating = mayGate ? gatingShape(options) : undefined;
   if (gating) {
-    return {
-      dtype,
-      subgroups: false,
-      workgroupSize: Math.max(gating.lanes, path.workgroupSize ?? profile.smallWorkgroup),
-      capacity: 1,
-      gating,
-      tinyTemperature: temperature < TINY_TEMPERATURE,
-    };
+    const workgroupSize = Math.max(gating.lanes, path.workgroupSize ?? profile.smallWorkgroup);
+    return { dtype, subgroups: false, workgroupSize, gating, tinyTemperature };
   }
-  const vectors = vectorsOf(options);
-  const isSmall = vectors <= profile.smallWorkgroup * LOADS && (k <= 256 || profile.candidates === "storage");
+  const isSmall = vectorsOf(options) <= profile.smallWorkgroup * LOADS && k <= 256;
   const fitting = isSmall ? profile.smallWorkgroup : k > LARGE_K ? profile.largeWorkgroup : profile.workgroup;
   const workgroupSize = path.workgroupSize ?? Math.min(fitting, capabilities.invocations);
-  return {
-    dtype,
-    subgroups: path.subgroups ?? capabilities.subgroups,
-    workgroupSize,
-    capacity: capacityOf(workgroupSize),
-    tinyTemperature: temperature < TINY_TEMPERATURE,
-  };
+  return { dtype, subgroups: path.subgroups ?? capabilities.subgroups, workgroupSize, tinyTemperature };
+}
+
+interface MemoryPlan {
+  workWords: number;
+  candidates: "workgroup" | "storage";
+  groupShift: number;
+  listBegin: number;
+  capacity: number;
+}
+
+/** Groups that a list holds: list_length in softmax_topk.wgsl. */
+function listLength(k: number): number {
+  return k + Math.floor(k / 4) + 32;
+}
+
+/**
+ * Cuts workgroup memory: the maxima of groups first, of 64 bytes of logits if there is place; then the list of groups
+ * behind them, and the candidate buffer in their place.
+ */
+function cutMemory(
+  k: number,
+  vectors: number,
+  workgroupSize: number,
+  capabilities: Capabilities,
+  path: PathOptions,
+): MemoryPlan {
+  const words = Math.floor((capabilities.workgroupBytes - fixedWorkgroupBytes(workgroupSize)) / 4);
+  const sortSize = powerOfTwoFrom(k);
+  const list = listLength(k);
+  // Twice K to sort in, and what reaches the edge beside the K best.
+  const wanted = Math.max(512, 3 * k);
+  const capacity = Math.min(wanted, Math.floor((words - list) / 2));
+  // Half as much again as K at least, or the buffer would be cut all the time.
+  const fits = capacity >= sortSize && 2 * capacity >= 3 * k;
+  const inWorkgroup = (path.candidates ?? profileOf(capabilities).candidates) === "workgroup" && fits;
+  const mostGroups = inWorkgroup ? words - list : words;
+  const groups = (shift: number) => Math.ceil(vectors / 2 ** shift);
+  let groupShift = groups(2) < 4 * k && groups(0) <= mostGroups ? 0 : 2;
+  while (groups(groupShift) > mostGroups) groupShift++;
+  if (!inWorkgroup) {
+    return {
+      workWords: Math.min(sizeClass(groups(groupShift)), words),
+      candidates: "storage",
+      groupShift,
+      listBegin: 0,
+      capacity: Math.max(2 * sortSize, sortSize + 1024),
+    };
+  }
+  const listBegin = Math.max(groups(groupShift), 2 * capacity);
+  const workWords = Math.min(sizeClass(listBegin + list), words);
+  return { workWords, candidates: "workgroup", groupShift, listBegin, capacity };
+}
+
+/** A few sizes for all shapes, so that kernels are shared. */
+function sizeClass(words: number): number {
+  const step = Math.max(256, powerOfTwoFrom(words) / 8);
+  return Math.ceil(words / step) * step;
 }
 
 /** Lanes and loads for a row that a few invocations hold in registers; none where it is too long, or K too large. */
@@ -243,29 +290,31 @@ interface Parts {
   count: number;
   /** Logits a part, the last excepted. */
   length: number;
-  tiles: number;
+  /** Vectors of the tiles that cover a part. */
+  vectors: number;
 }
 
 /** Cuts a row into parts of whole tiles: enough to fill the device, none much shorter than what it has to select. */
 function cutRow(
   { dtype, rows, vocab, k }: ResolvedOptions,
-  { workgroupSize, gating }: Kernel,
+  { workgroupSize, gating }: Shape,
   capabilities: Capabilities,
   path: PathOptions,
 ): Parts {
-  if (gating) return { count: 1, length: vocab, tiles: 1 };
   const element = bytesPerElement[dtype];
   const perVector = 16 / element;
   const tileVectors = LOADS * workgroupSize;
   const rowVectors = Math.ceil(vocab / perVector);
+  if (gating) return { count: 1, length: vocab, vectors: rowVectors };
   const wanted = Math.min(Math.ceil(profileOf(capabilities).fill / rows), Math.floor(vocab / (4 * k)));
   const fewest = Math.ceil(rowVectors / (MAX_PART_TILES * tileVectors));
   const bindingTiles = Math.floor(logitsPerBinding(capabilities, element) / (tileVectors * perVector));
   const count = path.parts ?? Math.max(1, wanted, fewest);
-  // A part is a vector short of whole tiles, so that one which begins within a vector needs no tile more.
-  const tiles = Math.min(Math.ceil((Math.ceil(rowVectors / count) + 1) / tileVectors), Math.max(1, bindingTiles));
-  const length = Math.min(vocab, (tiles * tileVectors - 1) * perVector);
-  return { count: Math.ceil(vocab / length), length, tiles };
+  // A part is a line short of whole tiles, so that one which begins within a line needs no tile more.
+  const covering = Math.ceil((Math.ceil(rowVectors / count) + LINE_VECTORS) / tileVectors);
+  const tiles = Math.min(covering, Math.max(1, bindingTiles));
+  const length = Math.min(vocab, (tiles * tileVectors - LINE_VECTORS) * perVector);
+  return { count: Math.ceil(vocab / length), length, vectors: tiles * tileVectors };
 }
 
 function logitsPerBinding({ bindingBytes }: Capabilities, element: number): number {
@@ -286,9 +335,11 @@ interface DispatchParams {
   firstPart: number;
   partsHere: number;
   partLength: number;
-  tiles: number;
+  groupShift: number;
+  listBegin: number;
   capacity: number;
   sortSize: number;
+  published: number;
   firstResult: number;
   firstLogSumExp: number;
 }
@@ -296,11 +347,12 @@ interface DispatchParams {
 /** Params of params.wgsl, word for word. */
 function packParams(options: ResolvedOptions, p: DispatchParams): Uint32Array<ArrayBuffer> {
   const { scale, log2eByTemperature, high, low } = scaledTemperature(options.temperature);
-  const words = new Uint32Array(20);
+  const words = new Uint32Array(21);
   const stride = p.rows > 1 ? options.rowStride : 0;
   words.set([p.rows, options.vocab, options.k, stride, p.firstLogit, p.vectors, p.parts, p.firstPart, p.partsHere]);
-  words.set([p.partLength, p.tiles, tileStep(p.tiles), p.capacity, p.sortSize, p.firstResult, p.firstLogSumExp], 9);
-  new Float32Array(words.buffer).set([scale, log2eByTemperature, high, low], 16);
+  words.set([p.partLength, p.groupShift, p.listBegin, p.capacity, p.sortSize, p.published], 9);
+  words.set([p.firstResult, p.firstLogSumExp], 15);
+  new Float32Array(words.buffer).set([scale, log2eByTemperature, high, low], 17);
   return words;
 }
 
@@ -310,17 +362,6 @@ function scaledTemperature(temperature: number) {
   const scaled = temperature * scale;
   const high = Math.fround(scaled);
   return { scale, log2eByTemperature: Math.LOG2E / scaled, high, low: scaled - high };
-}
-
-/** A step near the golden ratio of `tiles` and coprime to it, so that it visits each tile once, neighbours far apart. */
-function tileStep(tiles: number): number {
-  if (tiles === 1) return 0;
-  for (let step = Math.round(tiles * 0.618); ; step++)
-    if (step > 0 && gcd(step % tiles, tiles) === 1) return step % tiles;
-}
-
-function gcd(a: number, b: number): number {
-  return a === 0 ? b : gcd(b % a, a);
 }
 
 function powerOfTwoFrom(k: number): number {

@@ -9,8 +9,9 @@ export interface Kernel {
   subgroups: boolean;
   /** Invocations a workgroup, a power of two >= 16. */
   workgroupSize: number;
-  /** Candidates that workgroup memory holds; 0 when the candidate buffer lives in storage. */
-  capacity: number;
+  /** Words of workgroup memory for group maxima, and for candidates if that is where they live. */
+  workWords: number;
+  candidates: "workgroup" | "storage";
   /** For rows of a small vocabulary: invocations a row and 16-byte loads an invocation. */
   gating?: { lanes: number; loads: number };
   /** Whether the temperature is so small that subnormal logits matter. */
@@ -20,16 +21,24 @@ export interface Kernel {
 /** 16-byte loads an invocation has in flight: LOADS in logits.wgsl. */
 export const LOADS = 4;
 
-/** Bytes of workgroup memory a kernel needs beside its candidates. */
+/** Bytes of workgroup memory a kernel needs beside its work words. */
 export function fixedWorkgroupBytes(workgroupSize: number): number {
-  const rowStates = (workgroupSize / 2 + 1) * 16;
+  const sums = workgroupSize * 4;
   const bins = (2 * 256 + 16) * 4;
-  return rowStates + bins + 256;
+  return sums + bins + 256;
 }
 
-export function kernelKey({ dtype, subgroups, workgroupSize, capacity, gating, tinyTemperature }: Kernel): string {
-  const home = gating ? `${gating.lanes}x${gating.loads}` : capacity === 0 ? "storage" : capacity;
-  return `${dtype}-${subgroups ? "subgroups" : "plain"}-${workgroupSize}-${home}${tinyTemperature ? "-tiny" : ""}`;
+export function kernelKey({
+  dtype,
+  subgroups,
+  workgroupSize,
+  workWords,
+  candidates,
+  gating,
+  tinyTemperature,
+}: Kernel): string {
+  const memory = gating ? `${gating.lanes}x${gating.loads}` : `${workWords}${candidates === "storage" ? "-storage" : ""}`;
+  return `${dtype}-${subgroups ? "subgroups" : "plain"}-${workgroupSize}-${memory}${tinyTemperature ? "-tiny" : ""}`;
 }
 
 export function kernelText(kernel: Kernel): string {
@@ -39,7 +48,7 @@ export function kernelText(kernel: Kernel): string {
     wgsl.row_state,
     wgsl.logits,
     kernel.subgroups ? wgsl.reduce_subgroups : wgsl.reduce_workgroup,
-    kernel.capacity === 0 ? wgsl.candidates_storage : wgsl.candidates_workgroup,
+    kernel.candidates === "storage" ? wgsl.candidates_storage : wgsl.candidates_workgroup,
     wgsl.select,
     wgsl.softmax_topk,
     kernel.gating ? wgsl.gating : "",
@@ -47,18 +56,17 @@ export function kernelText(kernel: Kernel): string {
 }
 
 /** The constants that the WGSL files leave open. */
-export function header({ dtype, subgroups, workgroupSize, capacity, gating, tinyTemperature }: Kernel): string {
+export function header({ dtype, subgroups, workgroupSize, workWords, gating, tinyTemperature }: Kernel): string {
   return [
     subgroups ? "enable subgroups;\nrequires subgroup_id;" : "",
     `const WORKGROUP_SIZE = ${workgroupSize}u;`,
-    `const CAPACITY = ${capacity}u;`,
+    `const WORK_WORDS = ${workWords}u;`,
     `const LOGITS_PER_WORD = ${dtype === "f32" ? 1 : 2}u;`,
     gating ? `const LANES = ${gating.lanes}u;\nconst ROW_LOADS = ${gating.loads}u;` : "",
     `const TINY_TEMPERATURE = ${tinyTemperature};`,
     `const IS_F16 = ${dtype === "f16"};`,
-    // +inf, its own bits left-aligned in 32, and how many leading bytes of a key can differ.
+    // +inf, its own bits left-aligned in 32.
     `const INFINITY_BITS = ${dtype === "f16" ? "0x7c000000u" : "0x7f800000u"};`,
-    `const KEY_DIGITS = ${dtype === "f32" ? 4 : 2}u;`,
     "",
   ].join("\n");
 }

@@ -17,9 +17,9 @@ const kernels: Kernel[] = [];
 for (const dtype of ["f32", "f16", "bf16"] as DType[])
   for (const subgroups of [true, false])
     for (const workgroupSize of [16, 32, 64, 128, 256, 512, 1024])
-      for (const capacity of [0, 512])
+      for (const candidates of ["workgroup", "storage"] as const)
         for (const tinyTemperature of [false, true])
-          kernels.push({ dtype, subgroups, workgroupSize, capacity, tinyTemperature });
+          kernels.push({ dtype, subgroups, workgroupSize, workWords: 2048, candidates, tinyTemperature });
 
 for (const dtype of ["f32", "f16", "bf16"] as DType[])
   for (const [lanes, workgroupSize] of [
@@ -34,7 +34,8 @@ for (const dtype of ["f32", "f16", "bf16"] as DType[])
           dtype,
           subgroups: false,
           workgroupSize,
-          capacity: 1,
+          workWords: 1,
+          candidates: "workgroup",
           gating: { lanes, loads },
           tinyTemperature,
         });
