@@ -19,9 +19,9 @@ struct Params {
   part_length: u32,
   group_shift: u32,         // log2 of the vectors of a group; not 1
   list_begin: u32,          // where in workgroup memory the list of groups begins, unless it is in storage
-  capacity: u32,            // of the candidate buffer, more than k
-  sort_size: u32,           // the power of two >= k
-  published: u32,           // candidates that a part may leave
+  capacity: u32,            // of the candidate buffer
+  sort_size: u32,           // the power of two >= published
+  published: u32,           // candidates that may be left of a row or a part, more than k
   first_result: u32,        // where row 0 begins in probs and indices
   first_log_sum_exp: u32,   // and in log_sum_exp
   scale: f32,

@@ -1,13 +1,13 @@
 // The selection of a workgroup: of many keys, the K best; of few candidates, their order.
 //
-//   radix_select  an edge that the K best of n keys reach and few others: histograms of digits, most significant first
+//   radix_select  a bar that the K best pass and few others: histograms of digits, most significant first
 //   put           candidates go to a buffer, and are counted in a histogram over their keys
 //   cut           a full buffer is cut to its K best
 //   sort          the histogram gives each bin its place, and a candidate is ranked within its bin
 //
 // A candidate is vec2(order_key, index), from make_candidate. Candidates are distinct, and (key descending, index
 // ascending) is a strict total order, so the K best are one set, whatever the order of visits. Exact for every input: an
-// edge is at all times reached by K of the keys, so what does not reach it cannot be among the K best.
+// bar is at all times passed by K of those seen, so what does not pass it cannot be among the K best.
 
 const BINS = 256u;
 const BIN_BITS = 8u;
@@ -53,10 +53,10 @@ fn shared_range() -> Range {
   return workgroupUniformLoad(&range);
 }
 
-// Empties everything. Uniform.
-fn clear() {
+// Empties everything, and makes place for so many maxima. Uniform.
+fn clear(maxima: u32) {
   workgroupBarrier();
-  for (var i = invocation; i < WORK_WORDS; i += WORKGROUP_SIZE) {
+  for (var i = invocation; i < maxima; i += WORKGROUP_SIZE) {
     atomicStore(&work[i], 0u);
   }
   if (invocation == 0u) {
@@ -142,76 +142,82 @@ fn find_bin(wanted: u32) -> Found {
   return workgroupUniformLoad(&found_bin);
 }
 
-// What a radix select goes by.
-const MAXIMA = 0u;             // keys of groups
-const TIED_GROUPS = 1u;        // of the groups of one key, the first
-const CANDIDATES = 2u;         // keys of candidates
-const TIED_CANDIDATES = 3u;    // of the candidates of one key, those of the lowest index
+// What a radix select is about. A place of each comes with a key and an order, by which ties are broken: the number of the
+// group, the index of the candidate.
+const MAXIMA = 0u;
+const CANDIDATES = 1u;
 
-// Number `i` of `count`, larger for the better one; 0 for what does not take part.
-fn rank_key(source: u32, i: u32, count: u32, tie: u32) -> u32 {
-  switch (source) {
-    case MAXIMA: {
-      return atomicLoad(&work[i]);
-    }
-    case TIED_GROUPS: {
-      return select(0u, count - i, atomicLoad(&work[i]) == tie);
-    }
-    case CANDIDATES: {
-      return load_candidate(i).x;
-    }
-    default: {
-      let candidate = load_candidate(i);
-      return select(0u, ~candidate.y, candidate.x == tie);
-    }
-  }
-}
-
-// What a radix select found: an edge that `reaching` keys reach, `above` of them known to lie over its bin; fewer than were
-// needed where too few lie in the range.
-struct Edge {
-  key: u32,
-  above: u32,
-  reaching: u32,
-}
-
-// An edge that at least `need` of `count` keys reach, and at most need + slack, unless more are equal; sought from `lowest`
-// to `highest`, and no key is higher. Uniform.
-fn radix_select(
-  source: u32, tie: u32, count: u32, need: u32, slack: u32, lowest: u32, highest: u32,
-) -> Edge {
-  var low = lowest;
-  var span = highest - lowest;
-  var above = 0u;
-  loop {
-    let shift = make_binning(0u, span).shift;
-    clear_histogram();
-    candidate_barrier();
-    for (var i = invocation; i < count; i += WORKGROUP_SIZE) {
-      let beyond = rank_key(source, i, count, tie) - low;
-      if (beyond <= span) {
-        atomicAdd(&histogram[beyond >> shift], 1u);
-      }
-    }
-    let found = find_bin(need - above);
-    low += found.bin << shift;
-    above += found.above;
-    let reaching = above + found.held;
-    if (shift == 0u || found.held == 0u || reaching <= need + slack) {
-      return Edge(low, above, reaching);
-    }
-    span = min((1u << shift) - 1u, highest - low);
-  }
-}
-
-// What a candidate has to be to go to the buffer: of a larger key, or of this key and no higher index.
+// What passes: a larger key, or this key and no later an order. Everything passes NO_BAR.
 struct Bar {
   key: u32,
   last: u32,
 }
 
-fn passes(candidate: vec2<u32>, bar: Bar) -> bool {
-  return candidate.x > bar.key || (candidate.x == bar.key && candidate.y <= bar.last);
+const ANY_ORDER = 0xffffffffu;
+const NO_BAR = Bar(0u, ANY_ORDER);
+
+fn passes(key: u32, order: u32, bar: Bar) -> bool {
+  return key > bar.key || (key == bar.key && order <= bar.last);
+}
+
+// The number by which a radix select counts: the key, or among those of the key `tie` the order, inverted; larger is better.
+fn rank_key(source: u32, i: u32, by_order: bool, tie: u32) -> u32 {
+  var place: vec2<u32>;
+  if (source == MAXIMA) {
+    place = vec2(atomicLoad(&work[i]), i);
+  } else {
+    place = load_candidate(i);
+  }
+  return select(place.x, select(0u, ~place.y, place.x == tie), by_order);
+}
+
+// A bar that the K best of `count` places pass, and at most `slack` others. Orders are below `orders`; no key is beyond
+// `highest`, and the bar is first sought from `lowest` up. NO_BAR where fewer than K keys are more than -inf. Uniform.
+fn radix_select(source: u32, count: u32, slack: u32, orders: u32, lowest: u32, highest: u32) -> Bar {
+  const LEAST = KEY_NEGATIVE_INFINITY + 1u;
+  var low = lowest;
+  var high = highest;
+  var span = high - low;
+  var by_order = false;
+  var tie = 0u;
+  var above = 0u;   // places known to pass
+  loop {
+    let shift = make_binning(0u, span).shift;
+    clear_histogram();
+    candidate_barrier();
+    for (var i = invocation; i < count; i += WORKGROUP_SIZE) {
+      let beyond = rank_key(source, i, by_order, tie) - low;
+      if (beyond <= span) {
+        atomicAdd(&histogram[beyond >> shift], 1u);
+      }
+    }
+    let found = find_bin(params.k - above);
+    if (found.held == 0u) {   // too few
+      if (low <= LEAST || high < LEAST) {
+        return NO_BAR;
+      }
+      low = LEAST;
+      span = high - low;
+      continue;
+    }
+    low += found.bin << shift;
+    above += found.above;
+    if (above + found.held <= params.k + slack) {
+      if (by_order) {
+        return Bar(tie, ~low);
+      }
+      return Bar(low, ANY_ORDER);
+    }
+    if (shift == 0u) {   // too many of one key
+      by_order = true;
+      tie = low;
+      low = ~(orders - 1u);
+      high = ~0u;
+      span = high - low;
+    } else {
+      span = min((1u << shift) - 1u, high - low);
+    }
+  }
 }
 
 // Puts a candidate into its place of the buffer.
@@ -224,23 +230,18 @@ fn put(place: u32, candidate: vec2<u32>) {
 fn cut(total: u32) -> Bar {
   let low = workgroupUniformLoad(&binning).low;
   let high = workgroupUniformLoad(&range).high;
-  let edge = radix_select(CANDIDATES, 0u, total, params.k, 0u, low, high);
-  var bar = Bar(edge.key, 0xffffffffu);
-  if (edge.reaching > params.k) {
-    let tie = radix_select(TIED_CANDIDATES, edge.key, total, params.k - edge.above, 0u, ~(params.vocab - 1u), 0xffffffffu);
-    bar.last = ~tie.key;
-  }
+  let bar = radix_select(CANDIDATES, total, 0u, params.vocab, low, high);
   clear_histogram();
   if (invocation == 0u) {
     atomicStore(&counters[CLAIMED], 0u);
-    binning = make_binning(edge.key, high);
+    binning = make_binning(bar.key, high);
   }
   for (var base = 0u; base < total; base += WORKGROUP_SIZE) {
     let i = base + invocation;
     let candidate = load_candidate(min(i, total - 1u));
     // In place: when all have read this stretch, there is room for what is kept of it before the next.
     candidate_barrier();
-    if (i < total && passes(candidate, bar)) {
+    if (i < total && passes(candidate.x, candidate.y, bar)) {
       put(atomicAdd(&counters[CLAIMED], 1u), candidate);
     }
   }
@@ -252,7 +253,7 @@ fn comes_before(a: vec2<u32>, b: vec2<u32>) -> bool {
   return a.x > b.x || (a.x == b.x && a.y < b.y);
 }
 
-// Sorts the first `total` <= K candidates, best first, by Batcher's network over the next power of two. Uniform.
+// Sorts the first `total` candidates, best first, by Batcher's network over params.sort_size places. Uniform.
 fn bitonic_sort(total: u32) {
   for (var i = total + invocation; i < params.sort_size; i += WORKGROUP_SIZE) {
     store_candidate(i, vec2(KEY_NAN, 0xffffffffu));
@@ -281,7 +282,7 @@ var<workgroup> starts: array<atomic<u32>, BINS>;
 var<workgroup> crowded: atomic<u32>;
 const CROWDED = 256u;
 
-// Brings the K best of `total` candidates to the front in order, or all if there are fewer. Uniform.
+// Brings the K best of `total` <= params.published candidates to the front in order, or all if there are fewer. Uniform.
 fn sort(total: u32) {
   let need = min(total, params.k);
   if (need == 0u) {
@@ -311,10 +312,7 @@ fn sort(total: u32) {
   }
   let taken = last.above + last.held;
   if (workgroupUniformLoad(&told) != 0u || total + taken > params.capacity) {
-    if (total > params.k) {
-      cut(total);
-    }
-    bitonic_sort(need);
+    bitonic_sort(total);
     return;
   }
   // The room behind the candidates takes them bin by bin.

@@ -12,7 +12,7 @@
 //
 // 1. Stream. A tile costs an invocation the largest key of each of its vectors, and one exp a logit. No invocation waits
 //    for another.
-// 2. Select. A radix select over the maxima (select.wgsl) gives an edge that K groups reach, and few more.
+// 2. Select. A radix select over the maxima (select.wgsl) gives a bar that K groups pass, and few more.
 // 3. Open. The logits of these groups that reach the edge go to a buffer. Where they are too many for it, as in rows of
 //    many ties, it is cut to its K best.
 // 4. Finish. One part a row: sort, and write K results. Several: the state of each goes to storage, and a second dispatch
@@ -97,11 +97,11 @@ fn row_begin(row: u32) -> u32 {
 
 // Reads the logits of indices [begin, end): their group maxima, and their state. Uniform.
 fn read_part(origin: u32, begin: u32, end: u32) -> RowState {
-  clear();
   let first = origin + begin;
   let last = origin + end;
   let first_vector = line_begin(first);
   let vectors = part_vectors(first, last);
+  clear(maxima_of_tiles(vectors));
   var state = empty();
   var block = empty();
   var most = 0u;
@@ -137,60 +137,49 @@ fn reduce(own: RowState, low: u32) -> RowState {
   return RowState(reference, sum_of_all(rescaled(own, reference).sum), all.high, all.has_nan);
 }
 
-// The vectors of the tiles that cover a part.
+// Vectors from the line in which a part begins to its end.
 fn part_vectors(first: u32, last: u32) -> u32 {
   return (last - 1u) / LOGITS_PER_VECTOR + 1u - line_begin(first);
 }
 
-// The logits of the K best groups that reach an edge, in the buffer and counted. Returns the edge. Uniform.
+// Maxima that the tiles leave which cover so many vectors.
+fn maxima_of_tiles(vectors: u32) -> u32 {
+  return (((vectors + TILE_VECTORS - 1u) / TILE_VECTORS * TILE_VECTORS - 1u) >> params.group_shift) + 1u;
+}
+
+// The logits of the K best groups that reach an edge, in the buffer and counted. Returns the edge, 0 for none. Uniform.
 fn collect(origin: u32, begin: u32, end: u32) -> u32 {
   let first = origin + begin;
   let last = origin + end;
   let all = workgroupUniformLoad(&range);
   let groups = ((part_vectors(first, last) - 1u) >> params.group_shift) + 1u;
-  let edge = edge_of_maxima(groups, all);
-  if (edge.key != 0u) {
-    var last_tied = groups;
-    if (edge.reaching > list_length()) {
-      let tie = radix_select(TIED_GROUPS, edge.key, groups, params.k - edge.above, spare_groups(), 1u, groups);
-      last_tied = groups - tie.key;
-    }
-    list_groups(groups, edge.key, last_tied);
+  var opened = groups;
+  let bar = bar_of_maxima(groups, all.low, all.high);
+  if (bar.key != 0u) {
+    list_groups(groups, bar);
+    opened = counted(LISTED);
   }
-  start_buffer(edge.key, all.high);
-  let opened = select(groups, counted(LISTED), edge.key != 0u);
-  open(origin, first, last, opened, edge.key);
-  return edge.key;
+  start_buffer(bar.key, all.high);
+  open(origin, first, last, opened, bar.key);
+  return bar.key;
 }
 
-// An edge of `count` maxima, or 0 where fewer than K of them are more than -inf. Uniform.
-fn edge_of_maxima(count: u32, all: Range) -> Edge {
-  if (all.high <= KEY_NEGATIVE_INFINITY || count < params.k) {
-    return Edge(0u, 0u, 0u);
+// The bar that the K best of `count` maxima pass, and few others. Uniform.
+fn bar_of_maxima(count: u32, low: u32, high: u32) -> Bar {
+  if (count < params.k) {
+    return NO_BAR;
   }
-  // Where the keys from all.low on are too few, all that are not masked.
-  var low = min(all.low, all.high);
-  loop {
-    let edge = radix_select(MAXIMA, 0u, count, params.k, spare_groups(), low, all.high);
-    if (edge.reaching >= params.k) {
-      return edge;
-    }
-    if (low == KEY_NEGATIVE_INFINITY + 1u) {
-      return Edge(0u, 0u, 0u);
-    }
-    low = KEY_NEGATIVE_INFINITY + 1u;
-  }
+  return radix_select(MAXIMA, count, spare_groups(), count, min(low, high), high);
 }
 
-// Lists the groups of larger maxima than `edge`, and those up to `last_tied` whose maximum is the edge. Uniform.
-fn list_groups(groups: u32, edge: u32, last_tied: u32) {
+// Lists the groups that pass a bar. Uniform.
+fn list_groups(groups: u32, bar: Bar) {
   for (var base = 0u; base < groups; base += 32u * WORKGROUP_SIZE) {
     var chosen = 0u;
     for (var i = 0u; i < 32u; i++) {
       let group = base + i * WORKGROUP_SIZE + invocation;
       if (group < groups) {
-        let key = atomicLoad(&work[group]);
-        chosen |= select(0u, 1u << i, key > edge || (key == edge && group <= last_tied));
+        chosen |= select(0u, 1u << i, passes(atomicLoad(&work[group]), group, bar));
       }
     }
     var at = places(LISTED, countOneBits(chosen));
@@ -210,12 +199,18 @@ fn start_buffer(edge: u32, high: u32) {
   candidate_barrier();
 }
 
+// Candidates that the buffer takes; in the end as many as may be left.
+fn room_for(is_last_round: bool) -> u32 {
+  return select(params.capacity, params.published, is_last_round);
+}
+
 // Reads the listed groups again, or all where the edge is 0, and puts what reaches the edge into the buffer. Uniform.
 fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
   let first_vector = line_begin(first);
   let count = opened << params.group_shift;
-  var bar = Bar(edge, 0xffffffffu);
+  var bar = Bar(edge, ANY_ORDER);
   for (var base = 0u; base < count; base += TILE_VECTORS) {
+    let room = room_for(base + TILE_VECTORS >= count);
     let i = vec4(base + invocation) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
     let opened_vectors = vec4(
       opened_vector(i.x, edge), opened_vector(i.y, edge), opened_vector(i.z, edge), opened_vector(i.w, edge));
@@ -231,10 +226,12 @@ fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
       | (reaching(tile.c, vector.z, first, last, edge) << (2u * LOGITS_PER_VECTOR))
       | (reaching(tile.d, vector.w, first, last, edge) << (3u * LOGITS_PER_VECTOR));
     loop {
-      for (var left = select(0u, pending, bar.last != 0xffffffffu || bar.key != edge); left != 0u; left &= left - 1u) {
-        let bit = firstTrailingBit(left);
-        if (!passes(candidate_of(tile, vector, bit, origin), bar)) {
-          pending ^= 1u << bit;
+      if (bar.key != edge || bar.last != ANY_ORDER) {   // since a cut
+        for (var left = pending; left != 0u; left &= left - 1u) {
+          let candidate = candidate_of(tile, vector, firstTrailingBit(left), origin);
+          if (!passes(candidate.x, candidate.y, bar)) {
+            pending ^= left & (0u - left);
+          }
         }
       }
       var at = places(CLAIMED, countOneBits(pending));
@@ -242,10 +239,11 @@ fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
         put(at, candidate_of(tile, vector, firstTrailingBit(pending), origin));
         at++;
       }
-      if (counted(CLAIMED) <= params.capacity) {
+      let claimed = counted(CLAIMED);
+      if (claimed <= room) {
         break;
       }
-      bar = cut(params.capacity);
+      bar = cut(min(claimed, params.capacity));
     }
   }
 }
@@ -290,11 +288,7 @@ fn candidate_of(tile: Tile, vector: vec4<u32>, bit: u32, origin: u32) -> vec2<u3
 
 // Leaves the state of a part and its candidates in storage. Uniform.
 fn publish_part(part: u32, state: RowState, edge: u32) {
-  var count = counted(CLAIMED);
-  if (count > params.published) {
-    _ = cut(count);
-    count = params.k;
-  }
+  let count = counted(CLAIMED);
   if (invocation == 0u) {
     part_states[part] = PartState(state, count, edge);
   }
@@ -305,7 +299,7 @@ fn publish_part(part: u32, state: RowState, edge: u32) {
 
 // Merges the parts of a row: their states become one, their best candidates go to the buffer. Uniform.
 fn merge_row(first_part: u32) -> RowState {
-  clear();
+  clear(WORK_WORDS);
   var own = empty();
   for (var part = invocation; part < params.parts; part += WORKGROUP_SIZE) {
     let published = part_states[first_part + part];
@@ -322,6 +316,7 @@ fn merge_row(first_part: u32) -> RowState {
   while ((slots - 1u) >> shift >= WORK_WORDS) {
     shift++;
   }
+  let groups = ((slots - 1u) >> shift) + 1u;
   for (var base = 0u; base < slots; base += LOADS * WORKGROUP_SIZE) {
     let some = load_published(first_part, base + invocation, slots);
     for (var load = 0u; load < LOADS; load++) {
@@ -332,20 +327,20 @@ fn merge_row(first_part: u32) -> RowState {
     }
   }
   workgroupBarrier();
-  var all = workgroupUniformLoad(&range);
-  all.low = select(0xffffffffu, part_edge, part_edge != 0u);
-  let edge = max(part_edge, edge_of_maxima(((slots - 1u) >> shift) + 1u, all).key);
-  start_buffer(edge, all.high);
+  let high = workgroupUniformLoad(&range).high;
+  let edge = max(part_edge, bar_of_maxima(groups, select(high, part_edge, part_edge != 0u), high).key);
+  start_buffer(edge, high);
 
-  var bar = Bar(edge, 0xffffffffu);
+  var bar = Bar(edge, ANY_ORDER);
   for (var base = 0u; base < slots; base += LOADS * WORKGROUP_SIZE) {
+    let room = room_for(base + LOADS * WORKGROUP_SIZE >= slots);
     let some = load_published(first_part, base + invocation, slots);
     var pending = 15u;
     loop {
       for (var left = pending; left != 0u; left &= left - 1u) {
         let bit = firstTrailingBit(left);
-        let candidate = vec2(word_of(some.keys, bit), word_of(some.indices, bit));
-        if (candidate.y == NO_INDEX || !passes(candidate, bar)) {
+        let index = word_of(some.indices, bit);
+        if (index == NO_INDEX || !passes(word_of(some.keys, bit), index, bar)) {
           pending ^= 1u << bit;
         }
       }
@@ -355,10 +350,11 @@ fn merge_row(first_part: u32) -> RowState {
         put(at, vec2(word_of(some.keys, bit), word_of(some.indices, bit)));
         at++;
       }
-      if (counted(CLAIMED) <= params.capacity) {
+      let claimed = counted(CLAIMED);
+      if (claimed <= room) {
         break;
       }
-      bar = cut(params.capacity);
+      bar = cut(min(claimed, params.capacity));
     }
   }
   return state;

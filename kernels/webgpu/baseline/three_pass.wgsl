@@ -6,7 +6,7 @@ fn three_pass_rows(place: Place, grid: Grid) {
   enter(place);
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
-    clear();
+    clear(0u);
     let extremes = reduce(max_pass(row), 0u);
     let reference = row_max(extremes.highest);
     let sum = sum_of_all(sum_pass(row, reference));

@@ -57,7 +57,7 @@ fn topk_rows(place: Place, grid: Grid) {
 fn select_row(row: u32) {
   let first = row_begin(row);
   let last = first + params.vocab;
-  clear();
+  clear(maxima_of_tiles(part_vectors(first, last)));
   var highest = 0u;
   for (var vector = 0u; vector < part_vectors(first, last); vector += TILE_VECTORS) {
     let found = keys_of_tile(load_tile(line_begin(first) + vector, first, last));

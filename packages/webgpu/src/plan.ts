@@ -119,7 +119,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
     candidates: memory.candidates,
   };
   const bindingLogits = logitsPerBinding(capabilities, element);
-  const published = k + Math.floor(k / 2) + 96;
+  const published = mostPublished(k);
 
   const slabBytes = kernel.candidates === "storage" ? (memory.capacity + listLength(k)) * CANDIDATE_BYTES : 0;
   const scratch = Math.min(SCRATCH_BYTES, capabilities.bindingBytes);
@@ -157,7 +157,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
         groupShift: memory.groupShift,
         listBegin: memory.listBegin,
         capacity: memory.capacity,
-        sortSize: powerOfTwoFrom(k),
+        sortSize: powerOfTwoFrom(published),
         published,
         firstResult: results.skipped / 4,
         firstLogSumExp: logSumExp.skipped / 4,
@@ -228,6 +228,11 @@ function listLength(k: number): number {
   return k + Math.floor(k / 4) + 32;
 }
 
+/** Candidates that are left of a row or of a part: the K best, and some that only an exact cut would tell from them. */
+function mostPublished(k: number): number {
+  return k + Math.floor(k / 2) + 96;
+}
+
 /**
  * Cuts workgroup memory: the maxima of groups first, of 64 bytes of logits if there is place; then the list of groups
  * behind them, and the candidate buffer in their place.
@@ -240,13 +245,12 @@ function cutMemory(
   path: PathOptions,
 ): MemoryPlan {
   const words = Math.floor((capabilities.workgroupBytes - fixedWorkgroupBytes(workgroupSize)) / 4);
-  const sortSize = powerOfTwoFrom(k);
   const list = listLength(k);
-  // Twice K to sort in, and what reaches the edge beside the K best.
-  const wanted = Math.max(512, 3 * k);
+  // Twice what is left in the end, to sort in.
+  const wanted = Math.max(512, 2 * mostPublished(k));
   const capacity = Math.min(wanted, Math.floor((words - list) / 2));
-  // Half as much again as K at least, or the buffer would be cut all the time.
-  const fits = capacity >= sortSize && 2 * capacity >= 3 * k;
+  const sortSize = powerOfTwoFrom(mostPublished(k));
+  const fits = capacity >= sortSize;
   const inWorkgroup = (path.candidates ?? profileOf(capabilities).candidates) === "workgroup" && fits;
   const mostGroups = inWorkgroup ? words - list : words;
   const groups = (shift: number) => Math.ceil(vectors / 2 ** shift);
@@ -258,7 +262,7 @@ function cutMemory(
       candidates: "storage",
       groupShift,
       listBegin: 0,
-      capacity: Math.max(2 * sortSize, sortSize + 1024),
+      capacity: Math.max(2048, 2 * sortSize),
     };
   }
   const listBegin = Math.max(groups(groupShift), 2 * capacity);
@@ -268,8 +272,7 @@ function cutMemory(
 
 /** A few sizes for all shapes, so that kernels are shared. */
 function sizeClass(words: number): number {
-  const step = Math.max(256, powerOfTwoFrom(words) / 8);
-  return Math.ceil(words / step) * step;
+  return Math.ceil(words / 2048) * 2048;
 }
 
 /** Lanes and loads for a row that a few invocations hold in registers; none where it is too long, or K too large. */
