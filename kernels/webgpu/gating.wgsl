@@ -113,18 +113,15 @@ fn list_reaching(held: Held, least: u32, team: u32, first_vector: u32, first: u3
   for (var i = 0u; i < ROW_LOADS; i++) {
     for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
       let bits = slot_bits(held[i], slot);
-      let reach = raw_key(bits) >= vec4(least_raw);
-      if (any(reach)) {
-        let positions = slot_positions(first_vector + i * LANES, slot) - vec4(first);
-        for (var n = 0u; n < 4u; n++) {
-          if (reach[n]) {
-            let at = atomicAdd(&listed[team], 1u);
-            if (at < LIST) {
-              lists[team * LIST + at] = make_candidate(bits[n], positions[n]);
-            } else {
-              atomicStore(&needs_rounds, 1u);
-            }
-          }
+      let reach = select(vec4(0u), vec4(1u, 2u, 4u, 8u), raw_key(bits) >= vec4(least_raw));
+      for (var found = (reach.x | reach.y) | (reach.z | reach.w); found != 0u; found &= found - 1u) {
+        let word = firstTrailingBit(found);
+        let at = atomicAdd(&listed[team], 1u);
+        if (at < LIST) {
+          let position = (first_vector + i * LANES) * LOGITS_PER_VECTOR + word * LOGITS_PER_WORD + slot;
+          lists[team * LIST + at] = make_candidate(word_of(bits, word), position - first);
+        } else {
+          atomicStore(&needs_rounds, 1u);
         }
       }
     }

@@ -98,8 +98,8 @@ fn line_begin(first: u32) -> u32 {
 
 // The tile that begins at a vector; the vectors of an invocation lie WORKGROUP_SIZE apart.
 fn load_tile(first_vector: u32, begin: u32, end: u32) -> Tile {
-  let vector = first_vector + invocation;
   let position = first_vector * LOGITS_PER_VECTOR;
+  let vector = first_vector + invocation;
   if (position >= begin && position + TILE_LOGITS <= end) {
     return Tile(
       logits[vector],
@@ -107,11 +107,20 @@ fn load_tile(first_vector: u32, begin: u32, end: u32) -> Tile {
       logits[vector + 2u * WORKGROUP_SIZE],
       logits[vector + 3u * WORKGROUP_SIZE]);
   }
+  return load_vectors(vec4(vector) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE, begin, end);
+}
+
+// Four vectors. One branch for all of them, or their loads would wait for each other.
+fn load_vectors(vector: vec4<u32>, begin: u32, end: u32) -> Tile {
+  let position = vector * LOGITS_PER_VECTOR;
+  if (all(position >= vec4(begin)) && all(position + vec4(LOGITS_PER_VECTOR) <= vec4(end))) {
+    return Tile(logits[vector.x], logits[vector.y], logits[vector.z], logits[vector.w]);
+  }
   return Tile(
-    load_vector(vector, begin, end),
-    load_vector(vector + WORKGROUP_SIZE, begin, end),
-    load_vector(vector + 2u * WORKGROUP_SIZE, begin, end),
-    load_vector(vector + 3u * WORKGROUP_SIZE, begin, end));
+    load_vector(vector.x, begin, end),
+    load_vector(vector.y, begin, end),
+    load_vector(vector.z, begin, end),
+    load_vector(vector.w, begin, end));
 }
 
 // v[i], by selects: registers have no address.
@@ -166,13 +175,11 @@ fn key_of_extremes(e: Extremes) -> u32 {
 
 // The largest order_key of a vector.
 fn key_of_vector(words: vec4<u32>) -> u32 {
-  var key = 0u;
-  for (var lane = 0u; lane < 4u; lane++) {
-    for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-      key = max(key, order_key(slot_bits(words, slot)[lane]));
-    }
+  let low = order_keys(slot_bits(words, 0u));
+  if (LOGITS_PER_WORD == 1u) {
+    return max_of(low);
   }
-  return key;
+  return max_of(max(low, order_keys(slot_bits(words, 1u))));
 }
 
 // The largest order_keys of the vectors that an invocation holds of a tile.

@@ -70,9 +70,10 @@ fn sum_of_all(own: f32) -> f32 {
 fn store_maxima(vector: u32, keys: vec4<u32>) -> u32 {
   let first = vector + invocation;
   if (params.group_shift == 0u) {
-    for (var load = 0u; load < LOADS; load++) {
-      atomicStore(&work[first + load * WORKGROUP_SIZE], keys[load]);
-    }
+    atomicStore(&work[first], keys.x);
+    atomicStore(&work[first + WORKGROUP_SIZE], keys.y);
+    atomicStore(&work[first + 2u * WORKGROUP_SIZE], keys.z);
+    atomicStore(&work[first + 3u * WORKGROUP_SIZE], keys.w);
     return max_of(keys);
   }
   let odd = (invocation & 1u) != 0u;
@@ -81,7 +82,7 @@ fn store_maxima(vector: u32, keys: vec4<u32>) -> u32 {
   let key = max(select(pairs.x, pairs.y, upper), subgroupShuffleXor(select(pairs.y, pairs.x, upper), 2u));
   if (!is_full) {
     for (var load = 0u; load < LOADS; load++) {
-      atomicMax(&work[(first + load * WORKGROUP_SIZE) >> params.group_shift], keys[load]);
+      atomicMax(&work[(first + load * WORKGROUP_SIZE) >> params.group_shift], word_of(keys, load));
     }
     return max_of(keys);
   }

@@ -42,7 +42,7 @@ fn sum_of_all(own: f32) -> f32 {
 // the largest.
 fn store_maxima(vector: u32, keys: vec4<u32>) -> u32 {
   for (var load = 0u; load < LOADS; load++) {
-    atomicMax(&work[(vector + invocation + load * WORKGROUP_SIZE) >> params.group_shift], keys[load]);
+    atomicMax(&work[(vector + invocation + load * WORKGROUP_SIZE) >> params.group_shift], word_of(keys, load));
   }
   return max_of(keys);
 }

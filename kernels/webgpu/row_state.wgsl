@@ -29,6 +29,12 @@ fn order_key(bits: u32) -> u32 {
   return select(bits ^ 0x80000000u, ~bits, bits > 0x80000000u);
 }
 
+fn order_keys(bits: vec4<u32>) -> vec4<u32> {
+  let raw = raw_key(bits);
+  let key = select(raw, vec4(KEY_ZERO), raw == vec4(KEY_ZERO - 1u));
+  return select(key, vec4(KEY_NAN), (bits & vec4(0x7fffffffu)) > vec4(INFINITY_BITS));
+}
+
 // The logit of a key.
 fn logit_of_key(key: u32) -> f32 {
   return widen(vec4(select(~key, key ^ 0x80000000u, key >= 0x80000000u))).x;

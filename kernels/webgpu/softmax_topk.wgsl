@@ -176,11 +176,11 @@ fn bar_of_maxima(count: u32, low: u32, high: u32) -> Bar {
 fn list_groups(groups: u32, bar: Bar) {
   for (var base = 0u; base < groups; base += 32u * WORKGROUP_SIZE) {
     var chosen = 0u;
-    for (var i = 0u; i < 32u; i++) {
+    let rounds = min(32u, (groups - base + WORKGROUP_SIZE - 1u) / WORKGROUP_SIZE);
+    for (var i = 0u; i < rounds; i++) {
       let group = base + i * WORKGROUP_SIZE + invocation;
-      if (group < groups) {
-        chosen |= select(0u, 1u << i, passes(atomicLoad(&work[group]), group, bar));
-      }
+      let passed = group < groups && passes(atomicLoad(&work[min(group, groups - 1u)]), group, bar);
+      chosen |= select(0u, 1u << i, passed);
     }
     var at = places(LISTED, countOneBits(chosen));
     for (; chosen != 0u; chosen &= chosen - 1u) {
@@ -216,11 +216,7 @@ fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
       opened_vector(i.x, edge), opened_vector(i.y, edge), opened_vector(i.z, edge), opened_vector(i.w, edge));
     // What is not there lies behind the part.
     let vector = select(vec4(last / LOGITS_PER_VECTOR + 1u), vec4(first_vector) + opened_vectors, i < vec4(count));
-    let tile = Tile(
-      load_vector(vector.x, first, last),
-      load_vector(vector.y, first, last),
-      load_vector(vector.z, first, last),
-      load_vector(vector.w, first, last));
+    let tile = load_vectors(vector, first, last);
     var pending = reaching(tile.a, vector.x, first, last, edge)
       | (reaching(tile.b, vector.y, first, last, edge) << LOGITS_PER_VECTOR)
       | (reaching(tile.c, vector.z, first, last, edge) << (2u * LOGITS_PER_VECTOR))
@@ -322,7 +318,7 @@ fn merge_row(first_part: u32) -> RowState {
     for (var load = 0u; load < LOADS; load++) {
       let i = base + load * WORKGROUP_SIZE + invocation;
       if (i < slots) {
-        atomicMax(&work[i >> shift], some.keys[load]);
+        atomicMax(&work[i >> shift], word_of(some.keys, load));
       }
     }
   }
