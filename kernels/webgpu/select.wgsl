@@ -193,7 +193,7 @@ fn radix_select(source: u32, count: u32, slack: u32, orders: u32, lowest: u32, h
     }
     let found = find_bin(params.k - above);
     if (found.held == 0u) {   // too few
-      if (low <= LEAST || high < LEAST) {
+      if (low <= LEAST) {
         return NO_BAR;
       }
       low = LEAST;

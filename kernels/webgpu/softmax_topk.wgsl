@@ -166,7 +166,7 @@ fn collect(origin: u32, begin: u32, end: u32) -> u32 {
 
 // The bar that the K best of `count` maxima pass, and few others. Uniform.
 fn bar_of_maxima(count: u32, low: u32, high: u32) -> Bar {
-  if (count < params.k) {
+  if (count < params.k || high <= KEY_NEGATIVE_INFINITY) {
     return NO_BAR;
   }
   return radix_select(MAXIMA, count, spare_groups(), count, min(low, high), high);
