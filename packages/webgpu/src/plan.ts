@@ -62,21 +62,28 @@ export interface Plan {
 export const MAX_K = 16384;
 
 interface Profile {
-  /** Invocations a workgroup; for rows that fit one tile of a small one; and for a K beyond LARGE_K. */
+  /** Invocations a workgroup; for rows that fit one tile of a small one; and where each processor has at most one row. */
   workgroup: number;
   smallWorkgroup: number;
   largeWorkgroup: number;
   candidates: "workgroup" | "storage";
-  /** Workgroups that fill the device a few times over; fewer rows than this are cut into parts. */
+  /** So few rows are cut into parts: together about `fill`, of a row at most `parts`. */
+  fewRows: number;
   fill: number;
+  parts: number;
+  /** Workgroup memory is asked for in multiples of so many words. */
+  wordStep: number;
 }
 
 const gpuProfile: Profile = {
   workgroup: 256,
   smallWorkgroup: 64,
-  largeWorkgroup: 512,
+  largeWorkgroup: 1024,
   candidates: "workgroup",
+  fewRows: 16,
   fill: 256,
+  parts: 16,
+  wordStep: 512,
 };
 /** A CPU pays for each invocation at a barrier, and for clearing workgroup memory. */
 const softwareProfile: Profile = {
@@ -84,7 +91,10 @@ const softwareProfile: Profile = {
   smallWorkgroup: 16,
   largeWorkgroup: 32,
   candidates: "storage",
+  fewRows: 4,
   fill: 4,
+  parts: 4,
+  wordStep: 2048, // compiling takes longer than clearing
 };
 
 function profileOf({ isSoftware }: Capabilities): Profile {
@@ -93,6 +103,8 @@ function profileOf({ isSoftware }: Capabilities): Profile {
 
 /** Below it, logits that differ by less than the smallest normal float32 differ in their weights. */
 const TINY_TEMPERATURE = 2 ** -100;
+/** A workgroup of its own for each processor is large for up to so many rows, and for a K beyond this. */
+const MIDDLING_ROWS = 128;
 const LARGE_K = 512;
 /** From here on rows of a small vocabulary share workgroups: with fewer there is nothing to fill a device with. */
 const MANY_ROWS = 16;
@@ -210,7 +222,9 @@ function chooseShape(options: ResolvedOptions, capabilities: Capabilities, path:
     return { dtype, subgroups: false, workgroupSize, gating, tinyTemperature };
   }
   const isSmall = vectorsOf(options) <= profile.smallWorkgroup * LOADS && k <= 256;
-  const fitting = isSmall ? profile.smallWorkgroup : k > LARGE_K ? profile.largeWorkgroup : profile.workgroup;
+  const isMiddling = options.rows > profile.fewRows && options.rows <= MIDDLING_ROWS;
+  const isLarge = k > LARGE_K || (isMiddling && !path.parts);
+  const fitting = isSmall ? profile.smallWorkgroup : isLarge ? profile.largeWorkgroup : profile.workgroup;
   const workgroupSize = path.workgroupSize ?? Math.min(fitting, capabilities.invocations);
   return { dtype, subgroups: path.subgroups ?? capabilities.subgroups, workgroupSize, tinyTemperature };
 }
@@ -245,20 +259,25 @@ function cutMemory(
   path: PathOptions,
 ): MemoryPlan {
   const words = Math.floor((capabilities.workgroupBytes - fixedWorkgroupBytes(workgroupSize)) / 4);
+  const { candidates, wordStep } = profileOf(capabilities);
   const list = listLength(k);
   // Twice what is left in the end, to sort in.
   const wanted = Math.max(512, 2 * mostPublished(k));
   const capacity = Math.min(wanted, Math.floor((words - list) / 2));
   const sortSize = powerOfTwoFrom(mostPublished(k));
   const fits = capacity >= sortSize;
-  const inWorkgroup = (path.candidates ?? profileOf(capabilities).candidates) === "workgroup" && fits;
+  const inWorkgroup = (path.candidates ?? candidates) === "workgroup" && fits;
   const mostGroups = inWorkgroup ? words - list : words;
   const groups = (shift: number) => Math.ceil(vectors / 2 ** shift);
   let groupShift = groups(2) < 4 * k && groups(0) <= mostGroups ? 0 : 2;
-  while (groups(groupShift) > mostGroups) groupShift++;
+  // What workgroup memory takes, the first-level cache lacks, and with it the loads in flight: larger groups, as long as no
+  // more than a sixteenth of the row is opened.
+  const isCheap = (shift: number) => 16 * list * 2 ** shift <= vectors;
+  while (groups(groupShift) > 2 * capacity && groupShift >= 2 && isCheap(groupShift + 1)) groupShift++;
+  while (groups(groupShift) > mostGroups) groupShift = Math.max(2, groupShift + 1);
   if (!inWorkgroup) {
     return {
-      workWords: Math.min(sizeClass(groups(groupShift)), words),
+      workWords: Math.min(sizeClass(groups(groupShift), wordStep), words),
       candidates: "storage",
       groupShift,
       listBegin: 0,
@@ -266,13 +285,13 @@ function cutMemory(
     };
   }
   const listBegin = Math.max(groups(groupShift), 2 * capacity);
-  const workWords = Math.min(sizeClass(listBegin + list), words);
+  const workWords = Math.min(sizeClass(listBegin + list, wordStep), words);
   return { workWords, candidates: "workgroup", groupShift, listBegin, capacity };
 }
 
 /** A few sizes for all shapes, so that kernels are shared. */
-function sizeClass(words: number): number {
-  return Math.ceil(words / 2048) * 2048;
+function sizeClass(words: number, step: number): number {
+  return Math.ceil(words / step) * step;
 }
 
 /** Lanes and loads for a row that a few invocations hold in registers; none where it is too long, or K too large. */
@@ -309,7 +328,8 @@ function cutRow(
   const tileVectors = LOADS * workgroupSize;
   const rowVectors = Math.ceil(vocab / perVector);
   if (gating) return { count: 1, length: vocab, vectors: rowVectors };
-  const wanted = Math.min(Math.ceil(profileOf(capabilities).fill / rows), Math.floor(vocab / (4 * k)));
+  const { fewRows, fill, parts } = profileOf(capabilities);
+  const wanted = rows <= fewRows ? Math.min(parts, Math.ceil(fill / rows), Math.floor(vocab / (4 * k))) : 1;
   const fewest = Math.ceil(rowVectors / (MAX_PART_TILES * tileVectors));
   const bindingTiles = Math.floor(logitsPerBinding(capabilities, element) / (tileVectors * perVector));
   const count = path.parts ?? Math.max(1, wanted, fewest);

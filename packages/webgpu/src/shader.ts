@@ -37,7 +37,9 @@ export function kernelKey({
   gating,
   tinyTemperature,
 }: Kernel): string {
-  const memory = gating ? `${gating.lanes}x${gating.loads}` : `${workWords}${candidates === "storage" ? "-storage" : ""}`;
+  const memory = gating
+    ? `${gating.lanes}x${gating.loads}`
+    : `${workWords}${candidates === "storage" ? "-storage" : ""}`;
   return `${dtype}-${subgroups ? "subgroups" : "plain"}-${workgroupSize}-${memory}${tinyTemperature ? "-tiny" : ""}`;
 }
 
