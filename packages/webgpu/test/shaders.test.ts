@@ -51,7 +51,7 @@ test.each(kernels.map((kernel) => [kernelKey(kernel), kernel] as const))("%s", a
 
 test("a barrier in divergent control flow is refused", async () => {
   const text = kernelText(kernels[0]!);
-  const divergent = text.replace("  clear();", "  if (invocation > 3u) { clear(); }");
+  const divergent = text.replace("  clear(WORK_WORDS);", "  if (invocation > 3u) { clear(WORK_WORDS); }");
   expect(divergent).not.toBe(text);
   device.pushErrorScope("validation");
   const { messages } = await device.createShaderModule({ code: divergent }).getCompilationInfo();
