@@ -193,8 +193,9 @@ fn keys_of_tile(tile: Tile) -> TileKeys {
   let b = extremes_of(tile.b);
   let c = extremes_of(tile.c);
   let d = extremes_of(tile.d);
-  let all = Extremes(max(max(a.most, b.most), max(c.most, d.most)), 0u, max(max(a.beyond, b.beyond), max(c.beyond, d.beyond)));
-  if (has_nan(all)) {
+  let most = max(max(a.most, b.most), max(c.most, d.most));
+  let beyond = max(max(a.beyond, b.beyond), max(c.beyond, d.beyond));
+  if (has_nan(Extremes(most, 0u, beyond))) {
     return TileKeys(
       vec4(key_of_vector(tile.a), key_of_vector(tile.b), key_of_vector(tile.c), key_of_vector(tile.d)), 1u);
   }
