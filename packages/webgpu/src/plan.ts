@@ -271,8 +271,8 @@ function cutMemory(
   const groups = (shift: number) => Math.ceil(vectors / 2 ** shift);
   let groupShift = groups(2) < 4 * k && groups(0) <= mostGroups ? 0 : 2;
   // What workgroup memory takes, the first-level cache lacks, and with it the loads in flight: larger groups, as long as no
-  // more than a sixteenth of the row is opened.
-  const isCheap = (shift: number) => 16 * list * 2 ** shift <= vectors;
+  // more than a quarter of the row is opened.
+  const isCheap = (shift: number) => 4 * list * 2 ** shift <= vectors;
   while (groups(groupShift) > 2 * capacity && groupShift >= 2 && isCheap(groupShift + 1)) groupShift++;
   while (groups(groupShift) > mostGroups) groupShift = Math.max(2, groupShift + 1);
   if (!inWorkgroup) {
