@@ -40,21 +40,11 @@ fn is_within(positions: vec4<u32>, begin: u32, end: u32) -> vec4<bool> {
   return (positions >= vec4(begin)) & (positions < vec4(end));
 }
 
-// A vector of which every logit outside [begin, end) is -inf.
+// A vector of which every logit outside [begin, end) is -inf; its first one lies before the end.
 fn load_masked(vector: u32, begin: u32, end: u32) -> vec4<u32> {
-  var words = vec4(0u);
-  if (vector * LOGITS_PER_VECTOR < end) {
-    if (vector < params.vectors) {
-      words = logits[vector];
-    } else {
-      let last = arrayLength(&logit_words) - 1u;
-      words = vec4(
-        logit_words[4u * vector],
-        logit_words[min(4u * vector + 1u, last)],
-        logit_words[min(4u * vector + 2u, last)],
-        logit_words[min(4u * vector + 3u, last)]);
-    }
-  }
+  let last = vec4(arrayLength(&logit_words) - 1u);
+  let at = min(vec4(4u * vector) + vec4(0u, 1u, 2u, 3u), last);
+  let words = vec4(logit_words[at.x], logit_words[at.y], logit_words[at.z], logit_words[at.w]);
   let low = is_within(slot_positions(vector, 0u), begin, end);
   if (LOGITS_PER_WORD == 1u) {
     return select(vec4(NEGATIVE_INFINITY_BITS), words, low);

@@ -175,6 +175,7 @@ fn rank_key(source: u32, i: u32, by_order: bool, tie: u32) -> u32 {
 // `highest`, and the bar is first sought from `lowest` up. NO_BAR where fewer than K keys are more than -inf. Uniform.
 fn radix_select(source: u32, count: u32, slack: u32, orders: u32, lowest: u32, highest: u32) -> Bar {
   const LEAST = KEY_NEGATIVE_INFINITY + 1u;
+  var bar = NO_BAR;
   var low = lowest;
   var high = highest;
   var span = high - low;
@@ -192,32 +193,31 @@ fn radix_select(source: u32, count: u32, slack: u32, orders: u32, lowest: u32, h
       }
     }
     let found = find_bin(params.k - above);
+    low += found.bin << shift;
+    above += found.above;
     if (found.held == 0u) {   // too few
       if (low <= LEAST) {
-        return NO_BAR;
+        break;
       }
       low = LEAST;
       span = high - low;
-      continue;
-    }
-    low += found.bin << shift;
-    above += found.above;
-    if (above + found.held <= params.k + slack) {
+    } else if (above + found.held <= params.k + slack) {
+      bar = Bar(low, ANY_ORDER);
       if (by_order) {
-        return Bar(tie, ~low);
+        bar = Bar(tie, ~low);
       }
-      return Bar(low, ANY_ORDER);
-    }
-    if (shift == 0u) {   // too many of one key
+      break;
+    } else if (shift == 0u) {   // too many of one key
       by_order = true;
       tie = low;
       low = ~(orders - 1u);
-      high = ~0u;
+      high = 0xffffffffu;
       span = high - low;
     } else {
       span = min((1u << shift) - 1u, high - low);
     }
   }
+  return bar;
 }
 
 // Puts a candidate into its place of the buffer.
