@@ -2,7 +2,7 @@
 //
 //   radix_select  an edge that the K best of n keys reach and few others: histograms of digits, most significant first
 //   append        candidates go to a buffer in shared memory, and are counted in a histogram over their values
-//   cut           a buffer is cut to its K best
+//   cut           a full buffer is cut to its K best
 //   sort          the histogram gives each bin its place, and a candidate is ranked within its bin
 //
 // Exact for every input: an edge is at all times reached by K of the keys, so what does not reach it cannot be among the
@@ -307,37 +307,22 @@ struct Selection {
     }
   }
 
-  // Block: puts what choose(0), choose(step), ... choose of `count` items into the empty buffer; each warp looks at step /
-  // kWarps of them in sequence at a time. Where they are too many, a radix select over them, from `lowest` to `top`, says
-  // from where on they fit, and they are looked at again. Ends with a barrier.
+  // Block: appends what choose(0), choose(step), ... choose of `count` items, of which each warp looks at step / kWarps
+  // in sequence at a time. The buffer is cut where it is full. Ends with a barrier.
   template <class Choose, class RawOf, class Refine>
-  __device__ __forceinline__ void append_all(uint32_t count, uint32_t step, Candidate lowest, Choose choose,
-                                             RawOf raw_of, Refine refine) {
-    const uint32_t ahead = step / kWarps * warp();
-    binning = make_binning(lowest, top);
+  __device__ __forceinline__ void append_all(uint32_t count, uint32_t step, Choose choose, RawOf raw_of,
+                                             Refine refine) {
+    uint32_t base = 0, chosen = 0;
+    bool full = false;  // for somebody of the warp
     while (true) {
-      bool full = false;  // for somebody of the warp
-      for (uint32_t base = 0; (base == 0 || base + ahead < count) && !full; base += step) {
-        uint32_t chosen = choose(base);
+      for (; base == 0 || base + step / kWarps * warp() < count; base += step) {
+        if (!full) chosen = choose(base);
         append(chosen, raw_of, [&](Candidate raw) { return refine(base, raw); });
         full = __any_sync(kFullWarp, chosen != 0);
+        if (full) break;
       }
       if (!__syncthreads_or(full)) return;
-      clear_histogram();
-      __syncthreads();
-      const auto each = [&](auto f) {
-        for (uint32_t base = 0; base == 0 || base + ahead < count; base += step) {
-          for (uint32_t bits = choose(base); bits; bits &= bits - 1) f(refine(base, raw_of(__ffs(bits) - 1)));
-        }
-      };
-      const Candidate edge = radix_select<Candidate>(k, min(k, capacity - k), lowest, top, each).key;
-      if (thread() == 0) {
-        control.cut = edge;
-        control.count = 0;
-        control.refused = kNotFound;
-      }
-      binning = make_binning(edge, top);
-      __syncthreads();
+      cut(filled());
     }
   }
 

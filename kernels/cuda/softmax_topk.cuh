@@ -14,8 +14,8 @@
 // 1. Stream. A tile costs a thread a maximum, which it stores, and one exp2 a logit. Only where a logit lies far above
 //    the reference of the thread's sum is the sum rescaled.
 // 2. Select. A radix select over the maxima (select.cuh) gives an edge that K groups reach, and few more.
-// 3. Open. The logits of these groups that reach the edge go to a buffer. Where they are too many for it, as in sorted
-//    rows or rows of many ties, a radix select over them finds a closer edge.
+// 3. Open. The logits of these groups that reach the edge go to a buffer. Where they are too many for it, as in rows of
+//    many ties, the block cuts the buffer to its K best and goes on.
 // 4. Finish. One part a row: sort, and write K results. Several: the part's RowState goes to scratch memory, and the
 //    last block of the row to arrive, by a ticket, merges them.
 //
@@ -385,7 +385,8 @@ struct Stream {
       list_groups(groups, [&](uint32_t group, uint32_t key) { return key > edge || (key == edge && group <= last); });
     }
     select.top = packing().highest(::max(highest, edge));
-    open(control.listed, edge);
+    select.binning = make_binning(packing().lowest(edge), select.top);
+    open(control.listed, logit_of_short_key<D>(edge));
     if (edge == kShortKeyNegativeInfinity<D>) count_unbounded();
     return edge;
   }
@@ -399,9 +400,8 @@ struct Stream {
     select.count_again(n);
   }
 
-  // Block: the logits of the listed groups that reach the edge go to the buffer. The groups are read again, kRound vectors
-  // a thread at a time.
-  __device__ __forceinline__ void open(uint32_t listed, uint32_t edge) {
+  // Block: reads the listed groups again, kRound vectors a thread at a time.
+  __device__ __forceinline__ void open(uint32_t listed, float at_least) {
     constexpr uint32_t kPerVector = D::kPerVector, kRound = 4;
     const uint32_t shift = plan.group_shift, count = listed << shift, vocab = problem.vocab;
     // The index in the row of the first logit of vector i of the listed groups; it wraps before the row.
@@ -426,7 +426,6 @@ struct Stream {
         const PartialSum sum = warp_merge(total.reference, total.sum);
         if (lane() == 0) control.sums[warp()] = sum;
       }
-      const float at_least = logit_of_short_key<D>(::max(edge, packing().key(control.select.cut)));
       uint32_t chosen = reaching<D>(v, at_least);
       if (__builtin_expect(at_least == -infinity(), 0)) {  // what is not of the row reaches it too
         for (uint32_t bits = chosen; bits; bits &= bits - 1) {
@@ -446,7 +445,7 @@ struct Stream {
       const uint32_t first = first_of(vector_of(base, from % 32) + logit / kPerVector);
       return packing()(__uint_as_float(static_cast<uint32_t>(raw >> 32)), first + logit % kPerVector);
     };
-    select.append_all(count, kRound * kThreads, packing().lowest(edge), choose, raw_of, refine);
+    select.append_all(count, kRound * kThreads, choose, raw_of, refine);
   }
 
   // Warp: the row's totals, from the `count` sums that sum_of gives.
@@ -560,7 +559,7 @@ struct Stream {
     return control.ticket == plan.parts - 1;
   }
 
-  // Block: brings the candidates of all parts into this one's buffer.
+  // Block: brings the candidates of the other parts into this one's buffer.
   __device__ __forceinline__ void merge_parts() {
     const PartState* const states = plan.states + row * plan.parts;
     const Candidate* const candidates = plan.candidates + row * plan.parts * published(problem.k);
@@ -573,8 +572,6 @@ struct Stream {
     edge = warp_max(edge);
     highest = warp_max(highest);
     const uint32_t longest = ::max(warp_max(of_part), 1u), slots = plan.parts * longest;
-    select.clear();
-    __syncthreads();
     select.top = packing().highest(max(highest, edge));
     constexpr uint32_t kRound = 4;
     Candidate c[kRound];
@@ -583,15 +580,14 @@ struct Stream {
 #pragma unroll
       for (uint32_t u = 0; u < kRound; u++) {
         const uint32_t at = base + (warp() * kRound + u) * 32 + lane(), from = at / longest, i = at - from * longest;
-        const bool there = i < __shfl_sync(kFullWarp, of_part, from % 32) && at < slots;
+        const bool there = i < __shfl_sync(kFullWarp, of_part, from % 32) && at < slots && from != part;
         c[u] = there ? __ldcg(candidates + uint64_t{from} * published(problem.k) + i) : 0;
         chosen |= packing().key(c[u]) >= edge ? 1u << u : 0u;
       }
       return chosen;
     };
     const auto raw_of = [&](uint32_t u) { return u & 2 ? (u & 1 ? c[3] : c[2]) : (u & 1 ? c[1] : c[0]); };
-    select.append_all(slots, kRound * kThreads, packing().lowest(edge), choose, raw_of,
-                      [](uint32_t, Candidate raw) { return raw; });
+    select.append_all(slots, kRound * kThreads, choose, raw_of, [](uint32_t, Candidate raw) { return raw; });
   }
 
   // Blocks that run side by side on a multiprocessor would all stream, and then all select while memory idles. So each of

@@ -46,7 +46,10 @@ inline bool plan_stream(const Problem& p, size_t bytes_per_logit, const DevicePr
   const auto fits = [&](uint32_t shift) {
     return (groups(shift) + 4) * sizeof(uint32_t) <= free && groups(shift) <= 0xFFFF;  // a list has 16 bits a group
   };
-  uint32_t shift = groups(2) < 4 * uint64_t{p.k} ? 0 : 2;
+  // Groups of 64 bytes, which is what a thread has of a tile. Smaller ones where so many are opened that it pays: for many
+  // of a row of 16 bits, of which narrow blocks have place for twice as many, and sorted rows fill whole groups.
+  const bool fine = bytes_per_logit == 2 && p.k > kFewK && threads <= 256;
+  uint32_t shift = groups(2) < 4 * uint64_t{p.k} ? 0 : fine ? 1 : 2;
   while (!fits(shift)) {
     if (shift++ == kMostGroupShift) return false;
   }
