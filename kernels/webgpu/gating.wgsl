@@ -1,180 +1,334 @@
-// Many rows of a small vocabulary, as the router of a mixture of experts has them: LANES invocations a row, held in
-// registers, several rows a workgroup.
+// The gating kernel: many rows of a small vocabulary (at most 256), K at most 8, as a mixture of experts has them.
 //
-// 1. Each lane finds the largest of its logits. The least of these LANES >= K maxima is a threshold that K logits reach.
-// 2. What reaches it, about twice K, goes to a list of the row; the largest of all is the exact max, against which each lane
-//    adds its weights.
-// 3. A candidate's rank is the number of those that come before it.
+// Such rows are bound by instructions rather than by memory, so everything here saves those. A team of LANES neighbours
+// holds a row in registers; a workgroup has several teams.
 //
-// A row with a NaN or +inf, with lanes that are all masked, or with more ties than the list holds is selected in K rounds.
+// 1. Groups. A vector is a group. The K best logits of a row lie in the K groups with the largest maxima (ties: the lower
+//    group), so only those are sorted, a quarter or an eighth of the row.
+// 2. Keys. A logit and its place fit one u32, the least of which is the best, so a step of a sorting network is one min
+//    and one max. 16-bit logits: their inverted order above, the index below. Exact. f32: the bits of (row maximum -
+//    logit), whose low bits give way to the index. Narrow rows keep their precision that way, since the difference is
+//    small; what the missing bits can hide is found in step 5.
+// 3. Each lane sorts its keys, and merges with the lanes whose number differs in one bit, bit by bit. Then each knows the
+//    8 best groups.
+// 4. Open. The lanes share the best groups, read them again, and sort their logits in the same way.
+// 5. f32: winners whose keys look alike are ranked by their logits. Where the best key left out looks like that of the last
+//    winner, the row is searched for logits that look like it; if all are equal, the index has decided rightly.
+// 6. What is left is selected in K rounds, and with it the rows of the workgroup: a tie that step 5 could not settle, and
+//    rows with NaN, +inf or nothing but -inf.
+//
+// Sorting networks: Knuth, TAOCP 3, 5.3.4. Merging two sorted lists by a bitonic half-cleaner: Batcher, 1968.
 
-const TEAMS = WORKGROUP_SIZE / LANES;   // rows at a time
-const LIST = 8u * LANES;                // candidates a row
+const TEAMS = WORKGROUP_SIZE / LANES;      // rows at a time
+const HELD = TILES * LOADS;                // vectors a lane
+const LISTED_KEYS = 8u;
+const INDEX_MASK = 255u;
+const NO_KEY = 0xffffffffu;                // comes after every key
+const KEYS_ARE_EXACT = LOGITS_PER_WORD == 2u;
 
-var<workgroup> lane_highest: array<u32, WORKGROUP_SIZE>;
-var<workgroup> lane_nan: array<u32, WORKGROUP_SIZE>;
-var<workgroup> lane_sum: array<f32, WORKGROUP_SIZE>;
-var<workgroup> lane_best: array<vec2<u32>, WORKGROUP_SIZE>;
-var<workgroup> listed: array<atomic<u32>, TEAMS>;
-var<workgroup> lists: array<vec2<u32>, TEAMS * LIST>;
-var<workgroup> winners: array<vec2<u32>, WORKGROUP_SIZE>;   // K of each row, best first
-var<workgroup> needs_rounds: atomic<u32>;
+// Eight keys, the best first.
+struct Keys {
+  first: vec4<u32>,
+  last: vec4<u32>,
+}
+
+const NO_KEYS = Keys(vec4(NO_KEY), vec4(NO_KEY));
 
 // What a lane holds of a row: vectors LANES apart.
-alias Held = array<vec4<u32>, ROW_LOADS>;
+struct Held {
+  near: Tile,
+  far: Tile,   // where TILES is 2
+}
+
+var<workgroup> needs_rounds: atomic<u32>;
+var<workgroup> round_best: array<vec2<u32>, WORKGROUP_SIZE>;
+var<workgroup> round_winners: array<vec2<u32>, TEAMS * LISTED_KEYS>;
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn gate_rows(place: Place, grid: Grid) {
   enter(place);
   let team = invocation / LANES;
   let lane = invocation % LANES;
-  let first_lane = team * LANES;
   for (var base = grid.workgroup.x * TEAMS; base < params.rows; base += grid.workgroups.x * TEAMS) {
     let row = min(base + team, params.rows - 1u);   // the last row, again, where there is none
     let first = row_begin(row);
     let last = first + params.vocab;
-    let first_vector = first / LOGITS_PER_VECTOR + lane;
+    let first_vector = first / LOGITS_PER_VECTOR;
+    let held = load_held(first_vector + lane, first, last);
 
-    var held: Held;
-    for (var i = 0u; i < ROW_LOADS; i++) {
-      held[i] = load_vector(first_vector + i * LANES, first, last);
-    }
     var state = empty();
-    for (var i = 0u; i < ROW_LOADS; i++) {
-      let found = extremes_of(held[i]);
-      if (has_nan(found)) {
-        state.has_nan = 1u;
-        state.highest = max(state.highest, key_of_vector(held[i]));
-      } else {
-        state.highest = max(state.highest, key_of_extremes(found));
-      }
+    let near = keys_of_tile(held.near);
+    var far = TileKeys(vec4(0u), 0u);
+    if (TILES == 2u) {
+      far = keys_of_tile(held.far);
     }
-    lane_highest[invocation] = state.highest;
-    lane_nan[invocation] = state.has_nan;
-    if (lane == 0u) {
-      atomicStore(&listed[team], 0u);
+    let most = team_max(vec2(max_of(max(near.keys, far.keys)), near.has_nan | far.has_nan));
+    state.highest = most.x;
+    state.has_nan = most.y;
+    state.reference = row_max(state.highest);
+    var sum = tile_weight(held.near, state.reference);
+    if (TILES == 2u) {
+      sum += tile_weight(held.far, state.reference);
+    }
+    state.sum = team_sum(sum);
+
+    var dropped = NO_KEY;
+    let group = vec4(lane) + vec4(0u, 1u, 2u, 3u) * LANES;
+    var groups = Keys(sort_four(pack(near.keys, group, state.reference)), vec4(NO_KEY));
+    if (TILES == 2u) {
+      groups.last = sort_four(pack(far.keys, group + vec4(LOADS * LANES), state.reference));
+      groups = merge_fours(groups.first, groups.last);
+    }
+    groups = merge_team(groups, &dropped);
+    var best = NO_KEYS;
+    for (var rank = lane; rank < LISTED_KEYS; rank += LANES) {
+      let opened = open_group(key_at(groups, rank), first_vector, first, last, state.reference);
+      best = merge_best(best, opened, &dropped);
+    }
+    best = merge_team(best, &dropped);
+
+    let is_regular = state.has_nan == 0u && state.highest < KEY_POSITIVE_INFINITY
+      && state.highest > KEY_NEGATIVE_INFINITY;
+    var is_settled = is_regular;
+    if (!KEYS_ARE_EXACT) {
+      let edge = key_at(best, params.k - 1u);
+      dropped = min(dropped, best_after(best, params.k));
+      let is_tied = team_max(vec2(select(0u, 1u, looks_like(dropped, edge)), 0u)).x != 0u;
+      if (is_tied && is_regular) {
+        let winner = order_key(logit_bits(first + (edge & INDEX_MASK)));
+        is_settled = !hides_difference(held, edge, winner, state.reference);
+      }
     }
     if (invocation == 0u) {
       atomicStore(&needs_rounds, 0u);
     }
     workgroupBarrier();
-
-    var least = state.highest;
-    for (var other = first_lane; other < first_lane + LANES; other++) {
-      state.highest = max(state.highest, lane_highest[other]);
-      state.has_nan |= lane_nan[other];
-      least = min(least, lane_highest[other]);
-    }
-    state.reference = row_max(state.highest);
-    var sums = vec4(0.0);
-    for (var i = 0u; i < ROW_LOADS; i++) {
-      sums += vector_weight(held[i], state.reference);
-    }
-    lane_sum[invocation] = (sums.x + sums.y) + (sums.z + sums.w);
-    if (least <= KEY_NEGATIVE_INFINITY || !has_softmax(state)) {
+    if (!is_settled) {
       atomicStore(&needs_rounds, 1u);
-    } else {
-      list_reaching(held, least, team, first_vector, first);
     }
     workgroupBarrier();
-
     if (invocation == 0u) {
       told = atomicLoad(&needs_rounds);
     }
-    if (workgroupUniformLoad(&told) == 0u) {
-      rank_listed(team, lane);
-    } else {
-      choose_in_rounds(held, first_vector, first, last);
+    let in_rounds = workgroupUniformLoad(&told) != 0u;
+    if (in_rounds) {
+      choose_in_rounds(first_vector + lane, first, last);
     }
-    workgroupBarrier();
 
-    for (var other = first_lane; other < first_lane + LANES; other++) {
-      state.sum += lane_sum[other];
-    }
     if (base + team < params.rows) {
       let first_result = params.first_result + row * params.k;
+      let is_crowded = !KEYS_ARE_EXACT && !in_rounds && has_likes(best);
       for (var i = lane; i < params.k; i += LANES) {
-        let winner = winners[first_lane + i];
-        probs[first_result + i] = probability(state, winner.x);
-        indices[first_result + i] = winner.y;
+        var winner: vec2<u32>;
+        var rank = i;
+        if (in_rounds) {
+          winner = round_winners[team * LISTED_KEYS + i];
+        } else {
+          winner = winner_of(key_at(best, i), first);
+          if (is_crowded) {
+            rank = rank_of(winner, best, first);
+          }
+        }
+        probs[first_result + rank] = probability(state, winner.x);
+        indices[first_result + rank] = winner.y;
       }
       if (lane == 0u) {
         log_sum_exp[params.first_log_sum_exp + row] = finish_log_sum_exp(state);
       }
     }
-    workgroupBarrier();
   }
 }
 
-// Lists the logits of a lane whose keys are at least `least`.
-fn list_reaching(held: Held, least: u32, team: u32, first_vector: u32, first: u32) {
-  // raw_key(-0) is one below that of +0, its equal.
-  let least_raw = least - select(0u, 1u, least == KEY_ZERO);
-  for (var i = 0u; i < ROW_LOADS; i++) {
-    for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-      let bits = slot_bits(held[i], slot);
-      let reach = select(vec4(0u), vec4(1u, 2u, 4u, 8u), raw_key(bits) >= vec4(least_raw));
-      for (var found = (reach.x | reach.y) | (reach.z | reach.w); found != 0u; found &= found - 1u) {
-        let word = firstTrailingBit(found);
-        let at = atomicAdd(&listed[team], 1u);
-        if (at < LIST) {
-          let position = (first_vector + i * LANES) * LOGITS_PER_VECTOR + word * LOGITS_PER_WORD + slot;
-          lists[team * LIST + at] = make_candidate(word_of(bits, word), position - first);
-        } else {
-          atomicStore(&needs_rounds, 1u);
-        }
-      }
+// The vectors of a lane: all loads under one branch, or they would wait for each other.
+fn load_held(vector: u32, begin: u32, end: u32) -> Held {
+  let near = vec4(vector) + vec4(0u, 1u, 2u, 3u) * LANES;
+  let far = near + vec4(LOADS * LANES);
+  if (vector * LOGITS_PER_VECTOR >= begin && (vector + (HELD - 1u) * LANES + 1u) * LOGITS_PER_VECTOR <= end) {
+    if (TILES == 2u) {
+      return Held(
+        Tile(logits[near.x], logits[near.y], logits[near.z], logits[near.w]),
+        Tile(logits[far.x], logits[far.y], logits[far.z], logits[far.w]));
     }
+    return Held(Tile(logits[near.x], logits[near.y], logits[near.z], logits[near.w]), MASKED_TILE);
   }
+  if (TILES == 2u) {
+    return Held(load_vectors(near, begin, end), load_vectors(far, begin, end));
+  }
+  return Held(load_vectors(near, begin, end), MASKED_TILE);
 }
 
-// Ranks the candidates of a row; the K best win.
-fn rank_listed(team: u32, lane: u32) {
-  let count = atomicLoad(&listed[team]);
-  let begin = team * LIST;
-  for (var i = lane; i < count; i += LANES) {
-    let candidate = lists[begin + i];
-    var rank = 0u;
-    for (var other = 0u; other < count; other++) {
-      rank += select(0u, 1u, comes_before(lists[begin + other], candidate));
-    }
-    if (rank < params.k) {
-      winners[team * LANES + rank] = candidate;
-    }
+const MASKED_TILE = Tile(vec4(MASKED_WORD), vec4(MASKED_WORD), vec4(MASKED_WORD), vec4(MASKED_WORD));
+
+// --- Keys ---
+
+// Keys of logits, given by their order_keys, with numbers below 256 in the low bits.
+fn pack(order: vec4<u32>, number: vec4<u32>, row_max: f32) -> vec4<u32> {
+  if (KEYS_ARE_EXACT) {
+    return (~order & vec4(0xffff0000u)) | number;
   }
+  return (difference_bits(order, row_max) & vec4(~INDEX_MASK)) | number;
 }
 
-// What is no candidate. Its key is that of NaN, its index none.
-const NO_CANDIDATE = vec2(KEY_NAN, NO_INDEX);
+// The bits of row_max - x, which sort as unsigned integers.
+fn difference_bits(order: vec4<u32>, row_max: f32) -> vec4<u32> {
+  let bits = select(~order, order ^ vec4(0x80000000u), order >= vec4(KEY_ZERO));
+  let difference = bitcast<vec4<u32>>(vec4(row_max) - bitcast<vec4<f32>>(bits)) & vec4(0x7fffffffu);
+  return select(difference, vec4(INFINITY_BITS), order <= vec4(KEY_NEGATIVE_INFINITY));
+}
+
+// Whether keys differ in their numbers at most.
+fn looks_like(a: u32, b: u32) -> bool {
+  return ((a ^ b) & ~INDEX_MASK) == 0u;
+}
+
+// keys[i], by selects: registers have no address.
+fn key_at(keys: Keys, i: u32) -> u32 {
+  return word_of(select(keys.first, keys.last, i >= 4u), i & 3u);
+}
+
+// The best of the keys from a place on.
+fn best_after(keys: Keys, place: u32) -> u32 {
+  return select(NO_KEY, key_at(keys, place), place < LISTED_KEYS);
+}
+
+// --- Sorting, least first ---
+
+// Sorts a bitonic sequence of four.
+fn sort_bitonic_four(v: vec4<u32>) -> vec4<u32> {
+  let a = vec4(min(v.xy, v.zw), max(v.xy, v.zw));
+  let low = min(a.xz, a.yw);
+  let high = max(a.xz, a.yw);
+  return vec4(low.x, high.x, low.y, high.y);
+}
+
+fn sort_four(v: vec4<u32>) -> vec4<u32> {
+  let a = sort_bitonic_four(v);
+  return vec4(a.x, min(a.y, a.z), max(a.y, a.z), a.w);
+}
+
+// Merges two sorted fours.
+fn merge_fours(a: vec4<u32>, b: vec4<u32>) -> Keys {
+  return Keys(sort_bitonic_four(min(a, b.wzyx)), sort_bitonic_four(max(a, b.wzyx)));
+}
+
+// The 8 best of two lists. The best key that falls out goes to `dropped`, where keys are not exact.
+fn merge_best(a: Keys, b: Keys, dropped: ptr<function, u32>) -> Keys {
+  if (!KEYS_ARE_EXACT) {
+    let lost = min(max(a.first, b.last.wzyx), max(a.last, b.first.wzyx));
+    *dropped = min(*dropped, min(min(lost.x, lost.y), min(lost.z, lost.w)));
+  }
+  let first = min(a.first, b.last.wzyx);
+  let last = min(a.last, b.first.wzyx);
+  return Keys(sort_bitonic_four(min(first, last)), sort_bitonic_four(max(first, last)));
+}
+
+// The 8 best of all lists of the team. Uniform.
+fn merge_team(own: Keys, dropped: ptr<function, u32>) -> Keys {
+  var best = own;
+  for (var bit = 1u; bit < LANES; bit *= 2u) {
+    best = merge_best(best, of_neighbour(best, bit), dropped);
+  }
+  return best;
+}
+
+// --- Opening ---
+
+// The keys of the logits of the group that a key names; none for NO_KEY.
+fn open_group(group: u32, first_vector: u32, first: u32, last: u32, row_max: f32) -> Keys {
+  if (group == NO_KEY) {
+    return NO_KEYS;
+  }
+  let vector = first_vector + (group & INDEX_MASK);
+  let words = load_vector(vector, first, last);
+  let low = sort_four(open_slot(words, vector, 0u, first, last, row_max));
+  if (LOGITS_PER_WORD == 1u) {
+    return Keys(low, vec4(NO_KEY));
+  }
+  return merge_fours(low, sort_four(open_slot(words, vector, 1u, first, last, row_max)));
+}
+
+fn open_slot(words: vec4<u32>, vector: u32, slot: u32, first: u32, last: u32, row_max: f32) -> vec4<u32> {
+  let positions = slot_positions(vector, slot);
+  let keys = pack(order_keys(slot_bits(words, slot)), positions - vec4(first), row_max);
+  return select(vec4(NO_KEY), keys, is_within(positions, first, last));
+}
+
+// The bits of the logit at a position.
+fn logit_bits(position: u32) -> u32 {
+  let word = logit_words[position / LOGITS_PER_WORD];
+  return slot_bits(vec4(word), position % LOGITS_PER_WORD).x;
+}
+
+// --- Exactness ---
+
+fn winner_of(key: u32, first: u32) -> vec2<u32> {
+  let index = key & INDEX_MASK;
+  return make_candidate(logit_bits(first + index), index);
+}
+
+// Whether winners have keys that look alike.
+fn has_likes(best: Keys) -> bool {
+  for (var i = 1u; i < params.k; i++) {
+    if (looks_like(key_at(best, i - 1u), key_at(best, i))) {
+      return true;
+    }
+  }
+  return false;
+}
+
+// The place of a winner among the winners, by their logits.
+fn rank_of(winner: vec2<u32>, best: Keys, first: u32) -> u32 {
+  var rank = 0u;
+  for (var i = 0u; i < params.k; i++) {
+    rank += select(0u, 1u, comes_before(winner_of(key_at(best, i), first), winner));
+  }
+  return rank;
+}
+
+// Whether the lane holds a logit other than `winner`, by their order_keys, that looks like it.
+fn hides_difference(held: Held, edge: u32, winner: u32, row_max: f32) -> bool {
+  return tile_hides(held.near, edge, winner, row_max) || (TILES == 2u && tile_hides(held.far, edge, winner, row_max));
+}
+
+fn tile_hides(tile: Tile, edge: u32, winner: u32, row_max: f32) -> bool {
+  return any(hidden(tile.a, edge, winner, row_max) | hidden(tile.b, edge, winner, row_max)
+    | hidden(tile.c, edge, winner, row_max) | hidden(tile.d, edge, winner, row_max));
+}
+
+fn hidden(words: vec4<u32>, edge: u32, winner: u32, row_max: f32) -> vec4<bool> {
+  let order = order_keys(words);
+  let like = ((difference_bits(order, row_max) ^ vec4(edge)) & vec4(~INDEX_MASK)) == vec4(0u);
+  return like & (order != vec4(winner));
+}
 
 // Each round finds the best candidate that comes after the one before. Uniform.
-fn choose_in_rounds(held: Held, first_vector: u32, first: u32, last: u32) {
+fn choose_in_rounds(first_vector: u32, first: u32, last: u32) {
   let first_lane = invocation / LANES * LANES;
+  let place = invocation / LANES * LISTED_KEYS;
   var previous = vec2(0xffffffffu, 0u);
   for (var round = 0u; round < params.k; round++) {
-    var best = NO_CANDIDATE;
-    for (var i = 0u; i < ROW_LOADS; i++) {
-      for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-        let bits = slot_bits(held[i], slot);
-        let positions = slot_positions(first_vector + i * LANES, slot);
-        let within = is_within(positions, first, last);
-        for (var n = 0u; n < 4u; n++) {
-          let candidate = make_candidate(bits[n], positions[n] - first);
-          if (within[n] && comes_before(previous, candidate) && comes_before(candidate, best)) {
-            best = candidate;
-          }
+    var best = vec2(KEY_NAN, NO_INDEX);
+    for (var i = 0u; i < HELD; i++) {
+      let vector = first_vector + i * LANES;
+      let words = load_vector(vector, first, last);
+      for (var n = 0u; n < LOGITS_PER_VECTOR; n++) {
+        let position = vector * LOGITS_PER_VECTOR + n;
+        let bits = word_of(slot_bits(words, n % LOGITS_PER_WORD), n / LOGITS_PER_WORD);
+        let candidate = make_candidate(bits, position - first);
+        if (position >= first && position < last && comes_before(previous, candidate) && comes_before(candidate, best)) {
+          best = candidate;
         }
       }
     }
-    lane_best[invocation] = best;
+    round_best[invocation] = best;
     workgroupBarrier();
     for (var other = first_lane; other < first_lane + LANES; other++) {
-      if (comes_before(lane_best[other], best)) {
-        best = lane_best[other];
+      if (comes_before(round_best[other], best)) {
+        best = round_best[other];
       }
     }
     if (invocation == first_lane) {
-      winners[first_lane + round] = best;
+      round_winners[place + round] = best;
     }
     previous = best;
     workgroupBarrier();

@@ -88,6 +88,7 @@ function describe(device: GPUDevice, info: GPUAdapterInfo, gpu: GPU | undefined,
     capabilities: {
       isSoftware: info?.isFallbackAdapter ?? false,
       subgroups: features.has("subgroups") && (gpu?.wgslLanguageFeatures?.has("subgroup_id") ?? false),
+      subgroupSizes: { least: info?.subgroupMinSize ?? 4, most: info?.subgroupMaxSize ?? 128 },
       invocations: Math.min(limits.maxComputeInvocationsPerWorkgroup, limits.maxComputeWorkgroupSizeX),
       workgroupBytes: limits.maxComputeWorkgroupStorageSize,
       bindingBytes: Math.min(limits.maxStorageBufferBindingSize, limits.maxBufferSize),

@@ -40,6 +40,7 @@ export interface Library<Entry extends string> {
 }
 
 const fusedBindings: Record<EntryPoint, BindingName[]> = {
+  small_rows: ["params", "logits", "logitWords", "probs", "indices", "logSumExp"],
   gate_rows: ["params", "logits", "logitWords", "probs", "indices", "logSumExp"],
   scan_rows: ["params", "logits", "logitWords", "probs", "indices", "logSumExp"],
   scan_parts: ["params", "logits", "logitWords", "partStates", "partTop"],

@@ -7,6 +7,8 @@ export interface Capabilities {
   /** Whether a CPU plays the GPU. */
   isSoftware: boolean;
   subgroups: boolean;
+  /** Invocations of the smallest and of the largest subgroup, where it has them. */
+  subgroupSizes: { least: number; most: number };
   /** Invocations a workgroup. */
   invocations: number;
   /** Bytes of workgroup memory. */
@@ -35,7 +37,7 @@ export interface Range {
   length: number;
 }
 
-export type EntryPoint = "gate_rows" | "scan_rows" | "scan_parts" | "merge_parts";
+export type EntryPoint = "gate_rows" | "small_rows" | "scan_rows" | "scan_parts" | "merge_parts";
 
 export interface Dispatch {
   entry: EntryPoint;
@@ -127,7 +129,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
   const memory = cutMemory(k, parts.vectors, shape.workgroupSize, capabilities, path);
   const kernel: Kernel = {
     ...shape,
-    workWords: shape.gating ? 1 : memory.workWords,
+    workWords: shape.gating || shape.small ? 1 : memory.workWords,
     candidates: memory.candidates,
   };
   const bindingLogits = logitsPerBinding(capabilities, element);
@@ -183,8 +185,10 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
       const first = offset + row * rowStride + begin;
       const covered = alignedRange(first * element, ((count - 1) * rowStride + end - begin) * element);
       const logits = { ...covered, first: (covered.skipped / element - begin) >>> 0 };
-      if (kernel.gating) {
-        add("gate_rows", Math.ceil((count * kernel.gating.lanes) / kernel.workgroupSize), 0, 1, logits);
+      const team = kernel.gating ?? kernel.small;
+      if (team) {
+        const entry = kernel.gating ? "gate_rows" : "small_rows";
+        add(entry, Math.ceil((count * team.lanes) / kernel.workgroupSize), 0, 1, logits);
       } else if (parts.count === 1) {
         add("scan_rows", count, 0, 1, logits);
       } else {
@@ -215,11 +219,16 @@ function chooseShape(options: ResolvedOptions, capabilities: Capabilities, path:
   const { dtype, k, temperature } = options;
   const profile = profileOf(capabilities);
   const tinyTemperature = temperature < TINY_TEMPERATURE;
-  const mayGate = path.gating ?? (options.rows >= MANY_ROWS && !path.parts && !path.candidates);
-  const gating = mayGate ? gatingShape(options) : undefined;
-  if (gating) {
-    const workgroupSize = Math.max(gating.lanes, path.workgroupSize ?? profile.smallWorkgroup);
-    return { dtype, subgroups: false, workgroupSize, gating, tinyTemperature };
+  const mayShare = path.gating ?? (options.rows >= MANY_ROWS && !path.parts && !path.candidates);
+  const gating = mayShare ? gatingShape(options) : undefined;
+  const small = mayShare && !gating ? smallShape(options) : undefined;
+  const team = gating ?? small;
+  if (team) {
+    const workgroupSize = Math.max(team.lanes, path.workgroupSize ?? profile.smallWorkgroup);
+    const { least, most } = capabilities.subgroupSizes;
+    const inSubgroups = capabilities.subgroups && least >= team.lanes && most <= workgroupSize;
+    const subgroups = gating !== undefined && (path.subgroups ?? true) && inSubgroups;
+    return { dtype, subgroups, workgroupSize, ...(gating && { gating }), ...(small && { small }), tinyTemperature };
   }
   const isSmall = vectorsOf(options) <= profile.smallWorkgroup * LOADS && k <= 256;
   const isMiddling = options.rows > profile.fewRows && options.rows <= MIDDLING_ROWS;
@@ -294,8 +303,16 @@ function sizeClass(words: number, step: number): number {
   return Math.ceil(words / step) * step;
 }
 
-/** Lanes and loads for a row that a few invocations hold in registers; none where it is too long, or K too large. */
+/** Lanes and tiles for the gating kernel; none where the row is too long, or K too large. */
 function gatingShape(options: ResolvedOptions): Kernel["gating"] {
+  if (options.vocab > 256 || options.k > 8) return undefined;
+  const vectors = vectorsOf(options);
+  const lanes = vectors <= 32 ? 4 : vectors <= 64 ? 8 : 16;
+  return { lanes, tiles: vectors > LOADS * lanes ? 2 : 1 };
+}
+
+/** Lanes and loads for a row that a few invocations hold in registers; none where it is too long, or K too large. */
+function smallShape(options: ResolvedOptions): Kernel["small"] {
   const vectors = vectorsOf(options);
   const lanes = powerOfTwoFrom(Math.max(8, options.k, Math.ceil(vectors / 8)));
   return lanes > 32 ? undefined : { lanes, loads: powerOfTwoFrom(Math.ceil(vectors / lanes)) };
@@ -319,7 +336,7 @@ interface Parts {
 /** Cuts a row into parts of whole tiles: enough to fill the device, none much shorter than what it has to select. */
 function cutRow(
   { dtype, rows, vocab, k }: ResolvedOptions,
-  { workgroupSize, gating }: Shape,
+  { workgroupSize, gating, small }: Shape,
   capabilities: Capabilities,
   path: PathOptions,
 ): Parts {
@@ -327,7 +344,7 @@ function cutRow(
   const perVector = 16 / element;
   const tileVectors = LOADS * workgroupSize;
   const rowVectors = Math.ceil(vocab / perVector);
-  if (gating) return { count: 1, length: vocab, vectors: rowVectors };
+  if (gating || small) return { count: 1, length: vocab, vectors: rowVectors };
   const { fewRows, fill, parts } = profileOf(capabilities);
   const wanted = rows <= fewRows ? Math.min(parts, Math.ceil(fill / rows), Math.floor(vocab / (4 * k))) : 1;
   const fewest = Math.ceil(rowVectors / (MAX_PART_TILES * tileVectors));

@@ -13,7 +13,9 @@ export interface Kernel {
   workWords: number;
   candidates: "workgroup" | "storage";
   /** For rows of a small vocabulary: invocations a row and 16-byte loads an invocation. */
-  gating?: { lanes: number; loads: number };
+  small?: { lanes: number; loads: number };
+  /** For those of at most 256 logits and K at most 8: invocations a row, and tiles of LOADS loads an invocation. */
+  gating?: { lanes: number; tiles: number };
   /** Whether the temperature is so small that subnormal logits matter. */
   tinyTemperature: boolean;
 }
@@ -34,16 +36,20 @@ export function kernelKey({
   workgroupSize,
   workWords,
   candidates,
+  small,
   gating,
   tinyTemperature,
 }: Kernel): string {
   const memory = gating
-    ? `${gating.lanes}x${gating.loads}`
-    : `${workWords}${candidates === "storage" ? "-storage" : ""}`;
+    ? `gating-${gating.lanes}x${gating.tiles * LOADS}`
+    : small
+      ? `small-${small.lanes}x${small.loads}`
+      : `${workWords}${candidates === "storage" ? "-storage" : ""}`;
   return `${dtype}-${subgroups ? "subgroups" : "plain"}-${workgroupSize}-${memory}${tinyTemperature ? "-tiny" : ""}`;
 }
 
 export function kernelText(kernel: Kernel): string {
+  const team = kernel.subgroups ? wgsl.team_subgroups : wgsl.team_workgroup;
   return [
     header(kernel),
     wgsl.params,
@@ -53,18 +59,20 @@ export function kernelText(kernel: Kernel): string {
     kernel.candidates === "storage" ? wgsl.candidates_storage : wgsl.candidates_workgroup,
     wgsl.select,
     wgsl.softmax_topk,
-    kernel.gating ? wgsl.gating : "",
+    kernel.small ? wgsl.softmax_topk_small : "",
+    kernel.gating ? [team, wgsl.gating].join("\n") : "",
   ].join("\n");
 }
 
 /** The constants that the WGSL files leave open. */
-export function header({ dtype, subgroups, workgroupSize, workWords, gating, tinyTemperature }: Kernel): string {
+export function header({ dtype, subgroups, workgroupSize, workWords, small, gating, tinyTemperature }: Kernel): string {
   return [
     subgroups ? "enable subgroups;\nrequires subgroup_id;" : "",
     `const WORKGROUP_SIZE = ${workgroupSize}u;`,
     `const WORK_WORDS = ${workWords}u;`,
     `const LOGITS_PER_WORD = ${dtype === "f32" ? 1 : 2}u;`,
-    gating ? `const LANES = ${gating.lanes}u;\nconst ROW_LOADS = ${gating.loads}u;` : "",
+    small ? `const LANES = ${small.lanes}u;\nconst ROW_LOADS = ${small.loads}u;` : "",
+    gating ? `const LANES = ${gating.lanes}u;\nconst TILES = ${gating.tiles}u;` : "",
     `const TINY_TEMPERATURE = ${tinyTemperature};`,
     `const IS_F16 = ${dtype === "f16"};`,
     // +inf, its own bits left-aligned in 32.

@@ -9,16 +9,18 @@ import {
 } from "@fused-topk/core";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { createWebGPUBackend, type WebGPUBackend } from "../src/index.js";
-import { planTopK } from "../src/plan.js";
+import { type Capabilities, planTopK } from "../src/plan.js";
 import { kernelKey } from "../src/shader.js";
 
-let backend: WebGPUBackend;
+const backends: WebGPUBackend[] = [];
 
 beforeAll(async () => {
-  backend = await createWebGPUBackend({ path: { gating: true } });
+  for (const subgroups of [undefined, false]) {
+    backends.push(await createWebGPUBackend({ path: { gating: true, ...(subgroups === false && { subgroups }) } }));
+  }
 });
 
-afterAll(() => backend.dispose());
+afterAll(() => Promise.all(backends.map((backend) => backend.dispose())));
 
 let seed = 1;
 const random = () => {
@@ -32,6 +34,8 @@ const distributions: Record<string, () => number> = {
   random: () => 20 * random() - 10,
   "around both zeros": oneOf([-0, 0, -0, 0, -1, -2, -3, -4]),
   "both zeros alone": oneOf([-0, 0]),
+  "differences that a key cannot hold": oneOf([-8, -8.000001, -8.000002, -8.000003, 40, -1]),
+  "a few bits above 1": () => 1 + Math.floor(64 * random()) * 2 ** -23,
   "one large value a row": () => (random() < 0.01 ? 50 : -0),
   "nearly all masked": () => (random() < 0.9 ? Number.NEGATIVE_INFINITY : random()),
   "some NaN and infinities": () =>
@@ -42,7 +46,11 @@ const distributions: Record<string, () => number> = {
 const shapes = [
   { rows: 21, vocab: 256, k: 8, dtype: "f32" },
   { rows: 21, vocab: 256, k: 8, dtype: "f16" },
+  { rows: 21, vocab: 256, k: 7, dtype: "bf16" },
+  { rows: 40, vocab: 128, k: 8, dtype: "f32" },
+  { rows: 9, vocab: 64, k: 6, dtype: "f32" },
   { rows: 9, vocab: 128, k: 6, dtype: "bf16" },
+  { rows: 7, vocab: 256, k: 8, dtype: "f32", offset: 2 },
   { rows: 5, vocab: 255, k: 8, dtype: "f16", offset: 3, rowStride: 257 },
   { rows: 4, vocab: 900, k: 32, dtype: "f32", offset: 1 },
   { rows: 3, vocab: 7, k: 7, dtype: "f32", rowStride: 11 },
@@ -58,25 +66,34 @@ test.each(Object.keys(distributions))("%s", async (name) => {
     const { rows, vocab, dtype, offset = 0, rowStride = vocab } = options as SoftmaxTopKOptions & { dtype: DType };
     const logits = encoded(Float32Array.from({ length: offset + rows * rowStride }, distributions[name]!), dtype);
     const expected = softmaxTopKReference(logits, options);
-    const { failure } = compare(await backend.softmaxTopK(logits, options), expected, vocab, "webgpu");
-    expect(failure, JSON.stringify(options)).toBeUndefined();
+    for (const backend of backends) {
+      const { failure } = compare(await backend.softmaxTopK(logits, options), expected, vocab, "webgpu");
+      expect(failure, JSON.stringify(options)).toBeUndefined();
+    }
   }
 });
 
+const device: Capabilities = {
+  isSoftware: false,
+  subgroups: true,
+  subgroupSizes: { least: 32, most: 32 },
+  invocations: 256,
+  workgroupBytes: 16384,
+  bindingBytes: 2 ** 27,
+};
+
 test("these shapes take this path", () => {
-  const device = { isSoftware: false, subgroups: true, invocations: 256, workgroupBytes: 16384, bindingBytes: 2 ** 27 };
   for (const shape of shapes) {
     const options = { offset: 0, rowStride: shape.vocab, temperature: 1, ...shape };
     const { kernel, dispatches } = planTopK(options, device, { gating: true });
     expect(
       dispatches.map(({ entry }) => entry),
       kernelKey(kernel),
-    ).toEqual(["gate_rows"]);
+    ).toEqual([shape.vocab <= 256 ? "gate_rows" : "small_rows"]);
   }
 });
 
 test("is what many rows take by themselves", () => {
-  const device = { isSoftware: false, subgroups: true, invocations: 256, workgroupBytes: 16384, bindingBytes: 2 ** 27 };
   const options = { rows: 4096, vocab: 256, k: 8, dtype: "f32" as const, offset: 0, rowStride: 256, temperature: 1 };
   expect(planTopK(options, device).dispatches.map(({ entry }) => entry)).toEqual(["gate_rows"]);
 });

@@ -21,24 +21,23 @@ for (const dtype of ["f32", "f16", "bf16"] as DType[])
         for (const tinyTemperature of [false, true])
           kernels.push({ dtype, subgroups, workgroupSize, workWords: 2048, candidates, tinyTemperature });
 
+const shared = { workWords: 1, candidates: "workgroup" } as const;
 for (const dtype of ["f32", "f16", "bf16"] as DType[])
-  for (const [lanes, workgroupSize] of [
-    [8, 16],
-    [8, 64],
-    [32, 32],
-    [32, 64],
-  ] as const)
-    for (const loads of [1, 2, 4, 8])
-      for (const tinyTemperature of [false, true])
-        kernels.push({
-          dtype,
-          subgroups: false,
-          workgroupSize,
-          workWords: 1,
-          candidates: "workgroup",
-          gating: { lanes, loads },
-          tinyTemperature,
-        });
+  for (const tinyTemperature of [false, true]) {
+    for (const [lanes, workgroupSize] of [
+      [8, 16],
+      [8, 64],
+      [32, 32],
+      [32, 64],
+    ] as const)
+      for (const loads of [1, 2, 4, 8])
+        kernels.push({ ...shared, dtype, subgroups: false, workgroupSize, small: { lanes, loads }, tinyTemperature });
+    for (const subgroups of [true, false])
+      for (const workgroupSize of [16, 64])
+        for (const lanes of [4, 8, 16])
+          for (const tiles of [1, 2])
+            kernels.push({ ...shared, dtype, subgroups, workgroupSize, gating: { lanes, tiles }, tinyTemperature });
+  }
 
 test.each(kernels.map((kernel) => [kernelKey(kernel), kernel] as const))("%s", async (_, kernel) => {
   for (const code of [kernelText(kernel), ...baselineTexts(kernel)]) {
