@@ -40,7 +40,7 @@ struct Held {
   far: Tile,   // where TILES is 2
 }
 
-var<workgroup> needs_rounds: atomic<u32>;
+var<workgroup> said: atomic<u32>;
 var<workgroup> round_best: array<vec2<u32>, WORKGROUP_SIZE>;
 var<workgroup> round_winners: array<vec2<u32>, TEAMS * LISTED_KEYS>;
 
@@ -62,9 +62,9 @@ fn gate_rows(place: Place, grid: Grid) {
     if (TILES == 2u) {
       far = keys_of_tile(held.far);
     }
-    let most = team_max(vec2(max_of(max(near.keys, far.keys)), near.has_nan | far.has_nan));
-    state.highest = most.x;
-    state.has_nan = most.y;
+    // A NaN is beyond the infinities here, since it spoils the row likewise.
+    let is_nan = (near.has_nan | far.has_nan) != 0u;
+    state.highest = team_max(select(max_of(max(near.keys, far.keys)), 0xffffffffu, is_nan));
     state.reference = row_max(state.highest);
     var sum = tile_weight(held.near, state.reference);
     if (TILES == 2u) {
@@ -79,45 +79,38 @@ fn gate_rows(place: Place, grid: Grid) {
       groups.last = sort_four(pack(far.keys, group + vec4(LOADS * LANES), state.reference));
       groups = merge_fours(groups.first, groups.last);
     }
-    groups = merge_team(groups, &dropped);
-    var best = NO_KEYS;
-    for (var rank = lane; rank < LISTED_KEYS; rank += LANES) {
-      let opened = open_group(key_at(groups, rank), first_vector, first, last, state.reference);
-      best = merge_best(best, opened, &dropped);
+    groups = merge_team(groups, 1u, &dropped);
+    var best = open_group(select(NO_KEY, key_at(groups, lane), lane < LISTED_KEYS), first_vector, first, state.reference);
+    if (LANES == 4u) {
+      let more = open_group(word_of(groups.last, lane), first_vector, first, state.reference);
+      best = merge_best(best, more, &dropped);
     }
-    best = merge_team(best, &dropped);
+    best = merge_opened(best, &dropped);
 
-    let is_regular = state.has_nan == 0u && state.highest < KEY_POSITIVE_INFINITY
-      && state.highest > KEY_NEGATIVE_INFINITY;
-    var is_settled = is_regular;
+    var edge = 0u;
+    var needs_search = state.highest >= KEY_POSITIVE_INFINITY || state.highest <= KEY_NEGATIVE_INFINITY;
     if (!KEYS_ARE_EXACT) {
-      let edge = key_at(best, params.k - 1u);
+      edge = key_at(best, params.k - 1u);
       dropped = min(dropped, best_after(best, params.k));
-      let is_tied = team_max(vec2(select(0u, 1u, looks_like(dropped, edge)), 0u)).x != 0u;
-      if (is_tied && is_regular) {
-        let winner = order_key(logit_bits(first + (edge & INDEX_MASK)));
-        is_settled = !hides_difference(held, edge, winner, state.reference);
+      needs_search |= looks_like(dropped, edge);
+    }
+    var in_rounds = any_of_workgroup(needs_search);
+    if (in_rounds && !KEYS_ARE_EXACT) {
+      let is_irregular = state.highest >= KEY_POSITIVE_INFINITY || state.highest <= KEY_NEGATIVE_INFINITY;
+      let is_tied = team_max(select(0u, 1u, needs_search)) != 0u;
+      var is_unsettled = is_irregular;
+      if (is_tied && !is_irregular) {
+        is_unsettled = hides_difference(held, edge, winner_of(edge, first).x, state.reference);
       }
+      in_rounds = any_of_workgroup(is_unsettled);
     }
-    if (invocation == 0u) {
-      atomicStore(&needs_rounds, 0u);
-    }
-    workgroupBarrier();
-    if (!is_settled) {
-      atomicStore(&needs_rounds, 1u);
-    }
-    workgroupBarrier();
-    if (invocation == 0u) {
-      told = atomicLoad(&needs_rounds);
-    }
-    let in_rounds = workgroupUniformLoad(&told) != 0u;
     if (in_rounds) {
       choose_in_rounds(first_vector + lane, first, last);
     }
 
     if (base + team < params.rows) {
       let first_result = params.first_result + row * params.k;
-      let is_crowded = !KEYS_ARE_EXACT && !in_rounds && has_likes(best);
+      let is_crowded = !KEYS_ARE_EXACT && has_likes(best);
       for (var i = lane; i < params.k; i += LANES) {
         var winner: vec2<u32>;
         var rank = i;
@@ -137,6 +130,22 @@ fn gate_rows(place: Place, grid: Grid) {
       }
     }
   }
+}
+
+// Whether an invocation of the workgroup says so. Uniform.
+fn any_of_workgroup(own: bool) -> bool {
+  if (invocation == 0u) {
+    atomicStore(&said, 0u);
+  }
+  workgroupBarrier();
+  if (own) {
+    atomicStore(&said, 1u);
+  }
+  workgroupBarrier();
+  if (invocation == 0u) {
+    told = atomicLoad(&said);
+  }
+  return workgroupUniformLoad(&told) != 0u;
 }
 
 // The vectors of a lane: all loads under one branch, or they would wait for each other.
@@ -222,10 +231,10 @@ fn merge_best(a: Keys, b: Keys, dropped: ptr<function, u32>) -> Keys {
   return Keys(sort_bitonic_four(min(first, last)), sort_bitonic_four(max(first, last)));
 }
 
-// The 8 best of all lists of the team. Uniform.
-fn merge_team(own: Keys, dropped: ptr<function, u32>) -> Keys {
+// The 8 best of all lists of the team, where lanes whose numbers differ in lower bits have the same. Uniform.
+fn merge_team(own: Keys, first_bit: u32, dropped: ptr<function, u32>) -> Keys {
   var best = own;
-  for (var bit = 1u; bit < LANES; bit *= 2u) {
+  for (var bit = first_bit; bit < LANES; bit *= 2u) {
     best = merge_best(best, of_neighbour(best, bit), dropped);
   }
   return best;
@@ -233,24 +242,32 @@ fn merge_team(own: Keys, dropped: ptr<function, u32>) -> Keys {
 
 // --- Opening ---
 
-// The keys of the logits of the group that a key names; none for NO_KEY.
-fn open_group(group: u32, first_vector: u32, first: u32, last: u32, row_max: f32) -> Keys {
+// The keys of the logits of the group that a key names, sorted; none for NO_KEY.
+fn open_group(group: u32, first_vector: u32, first: u32, row_max: f32) -> Keys {
   if (group == NO_KEY) {
     return NO_KEYS;
   }
   let vector = first_vector + (group & INDEX_MASK);
-  let words = load_vector(vector, first, last);
-  let low = sort_four(open_slot(words, vector, 0u, first, last, row_max));
+  let words = load_vector(vector, first, first + params.vocab);
+  let low = sort_four(open_slot(words, vector, 0u, first, row_max));
   if (LOGITS_PER_WORD == 1u) {
     return Keys(low, vec4(NO_KEY));
   }
-  return merge_fours(low, sort_four(open_slot(words, vector, 1u, first, last, row_max)));
+  return merge_fours(low, sort_four(open_slot(words, vector, 1u, first, row_max)));
 }
 
-fn open_slot(words: vec4<u32>, vector: u32, slot: u32, first: u32, last: u32, row_max: f32) -> vec4<u32> {
-  let positions = slot_positions(vector, slot);
-  let keys = pack(order_keys(slot_bits(words, slot)), positions - vec4(first), row_max);
-  return select(vec4(NO_KEY), keys, is_within(positions, first, last));
+fn open_slot(words: vec4<u32>, vector: u32, slot: u32, first: u32, row_max: f32) -> vec4<u32> {
+  let index = slot_positions(vector, slot) - vec4(first);   // huge before the row
+  let keys = pack(order_keys(slot_bits(words, slot)), index, row_max);
+  return select(vec4(NO_KEY), keys, index < vec4(params.vocab));
+}
+
+// As merge_team, of what each lane has opened: four keys or eight. Uniform.
+fn merge_opened(own: Keys, dropped: ptr<function, u32>) -> Keys {
+  if (LOGITS_PER_WORD == 2u || LANES == 4u) {
+    return merge_team(own, 1u, dropped);
+  }
+  return merge_team(merge_fours(own.first, four_of_neighbour(own.first, 1u)), 2u, dropped);
 }
 
 // The bits of the logit at a position.
@@ -263,17 +280,18 @@ fn logit_bits(position: u32) -> u32 {
 
 fn winner_of(key: u32, first: u32) -> vec2<u32> {
   let index = key & INDEX_MASK;
+  if (KEYS_ARE_EXACT) {
+    let order = ~key & 0xffff0000u;
+    return vec2(select(order | 0xffffu, order, order >= KEY_ZERO), index);
+  }
   return make_candidate(logit_bits(first + index), index);
 }
 
-// Whether winners have keys that look alike.
+// Whether neighbours in the list look alike.
 fn has_likes(best: Keys) -> bool {
-  for (var i = 1u; i < params.k; i++) {
-    if (looks_like(key_at(best, i - 1u), key_at(best, i))) {
-      return true;
-    }
-  }
-  return false;
+  let apart = best.first ^ vec4(best.first.yzw, best.last.x);
+  let apart_too = best.last.xyz ^ best.last.yzw;
+  return any((apart & vec4(~INDEX_MASK)) == vec4(0u)) || any((apart_too & vec3(~INDEX_MASK)) == vec3(0u));
 }
 
 // The place of a winner among the winners, by their logits.

@@ -106,11 +106,18 @@ fn load_vectors(vector: vec4<u32>, begin: u32, end: u32) -> Tile {
   if (all(position >= vec4(begin)) && all(position + vec4(LOGITS_PER_VECTOR) <= vec4(end))) {
     return Tile(logits[vector.x], logits[vector.y], logits[vector.z], logits[vector.w]);
   }
-  return Tile(
-    load_vector(vector.x, begin, end),
-    load_vector(vector.y, begin, end),
-    load_vector(vector.z, begin, end),
-    load_vector(vector.w, begin, end));
+  // A loop, since some compilers would take as long for each copy of load_vector.
+  var tile: Tile;
+  for (var load = 0u; load < LOADS; load++) {
+    let words = load_vector(word_of(vector, load), begin, end);
+    switch (load) {
+      case 0u: { tile.a = words; }
+      case 1u: { tile.b = words; }
+      case 2u: { tile.c = words; }
+      default: { tile.d = words; }
+    }
+  }
+  return tile;
 }
 
 // v[i], by selects: registers have no address.

@@ -5,8 +5,12 @@ fn of_neighbour(own: Keys, bit: u32) -> Keys {
   return Keys(subgroupShuffleXor(own.first, bit), subgroupShuffleXor(own.last, bit));
 }
 
-// The largest of each component. Uniform.
-fn team_max(own: vec2<u32>) -> vec2<u32> {
+fn four_of_neighbour(own: vec4<u32>, bit: u32) -> vec4<u32> {
+  return subgroupShuffleXor(own, bit);
+}
+
+// Uniform.
+fn team_max(own: u32) -> u32 {
   var most = own;
   for (var bit = 1u; bit < LANES; bit *= 2u) {
     most = max(most, subgroupShuffleXor(most, bit));

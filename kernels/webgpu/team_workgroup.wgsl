@@ -1,7 +1,7 @@
 // What LANES neighbours make together without subgroups: all of it in workgroup memory.
 
 var<workgroup> exchanged: array<Keys, WORKGROUP_SIZE>;
-var<workgroup> exchanged_maxima: array<vec2<u32>, WORKGROUP_SIZE>;
+var<workgroup> exchanged_maxima: array<u32, WORKGROUP_SIZE>;
 var<workgroup> exchanged_sums: array<f32, WORKGROUP_SIZE>;
 
 // The keys of the lane whose number differs in `bit`. Uniform.
@@ -13,8 +13,12 @@ fn of_neighbour(own: Keys, bit: u32) -> Keys {
   return other;
 }
 
-// The largest of each component. Uniform.
-fn team_max(own: vec2<u32>) -> vec2<u32> {
+fn four_of_neighbour(own: vec4<u32>, bit: u32) -> vec4<u32> {
+  return of_neighbour(Keys(own, own), bit).first;
+}
+
+// Uniform.
+fn team_max(own: u32) -> u32 {
   exchanged_maxima[invocation] = own;
   workgroupBarrier();
   var most = own;

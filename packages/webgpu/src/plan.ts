@@ -73,7 +73,8 @@ interface Profile {
   fewRows: number;
   fill: number;
   parts: number;
-  /** Workgroup memory is asked for in multiples of so many words. */
+  /** The words of workgroup memory, of which one size is asked for: so many, and then in steps. */
+  words: number;
   wordStep: number;
 }
 
@@ -85,6 +86,7 @@ const gpuProfile: Profile = {
   fewRows: 16,
   fill: 256,
   parts: 16,
+  words: 512,
   wordStep: 512,
 };
 /** A CPU pays for each invocation at a barrier, and for clearing workgroup memory. */
@@ -96,7 +98,9 @@ const softwareProfile: Profile = {
   fewRows: 4,
   fill: 4,
   parts: 4,
-  wordStep: 2048, // compiling takes longer than clearing
+  // Its compiler takes 0.3 ms for each word that it clears, and a second for a kernel of another size.
+  words: 512,
+  wordStep: 2048,
 };
 
 function profileOf({ isSoftware }: Capabilities): Profile {
@@ -268,25 +272,26 @@ function cutMemory(
   path: PathOptions,
 ): MemoryPlan {
   const words = Math.floor((capabilities.workgroupBytes - fixedWorkgroupBytes(workgroupSize)) / 4);
-  const { candidates, wordStep } = profileOf(capabilities);
+  const profile = profileOf(capabilities);
   const list = listLength(k);
   // Twice what is left in the end, to sort in.
   const wanted = Math.max(512, 2 * mostPublished(k));
   const capacity = Math.min(wanted, Math.floor((words - list) / 2));
   const sortSize = powerOfTwoFrom(mostPublished(k));
   const fits = capacity >= sortSize;
-  const inWorkgroup = (path.candidates ?? candidates) === "workgroup" && fits;
+  const inWorkgroup = (path.candidates ?? profile.candidates) === "workgroup" && fits;
   const mostGroups = inWorkgroup ? words - list : words;
   const groups = (shift: number) => Math.ceil(vectors / 2 ** shift);
   let groupShift = groups(2) < 4 * k && groups(0) <= mostGroups ? 0 : 2;
   // What workgroup memory takes, the first-level cache lacks, and with it the loads in flight: larger groups, as long as no
   // more than a quarter of the row is opened.
   const isCheap = (shift: number) => 4 * list * 2 ** shift <= vectors;
-  while (groups(groupShift) > 2 * capacity && groupShift >= 2 && isCheap(groupShift + 1)) groupShift++;
+  const few = profile.candidates === "workgroup" ? 2 * capacity : profile.words;
+  while (groups(groupShift) > few && groupShift >= 2 && isCheap(groupShift + 1)) groupShift++;
   while (groups(groupShift) > mostGroups) groupShift = Math.max(2, groupShift + 1);
   if (!inWorkgroup) {
     return {
-      workWords: Math.min(sizeClass(groups(groupShift), wordStep), words),
+      workWords: Math.min(sizeClass(groups(groupShift), profile), words),
       candidates: "storage",
       groupShift,
       listBegin: 0,
@@ -294,13 +299,13 @@ function cutMemory(
     };
   }
   const listBegin = Math.max(groups(groupShift), 2 * capacity);
-  const workWords = Math.min(sizeClass(listBegin + list, wordStep), words);
+  const workWords = Math.min(sizeClass(listBegin + list, profile), words);
   return { workWords, candidates: "workgroup", groupShift, listBegin, capacity };
 }
 
 /** A few sizes for all shapes, so that kernels are shared. */
-function sizeClass(words: number, step: number): number {
-  return Math.ceil(words / step) * step;
+function sizeClass(words: number, profile: Profile): number {
+  return words <= profile.words ? profile.words : Math.ceil(words / profile.wordStep) * profile.wordStep;
 }
 
 /** Lanes and tiles for the gating kernel; none where the row is too long, or K too large. */
