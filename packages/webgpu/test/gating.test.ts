@@ -12,15 +12,15 @@ import { createWebGPUBackend, type WebGPUBackend } from "../src/index.js";
 import { type Capabilities, planTopK } from "../src/plan.js";
 import { kernelKey } from "../src/shader.js";
 
-const backends: WebGPUBackend[] = [];
+let backend: WebGPUBackend;
+let withoutSubgroups: WebGPUBackend;
 
 beforeAll(async () => {
-  for (const subgroups of [undefined, false]) {
-    backends.push(await createWebGPUBackend({ path: { gating: true, ...(subgroups === false && { subgroups }) } }));
-  }
+  backend = await createWebGPUBackend({ path: { gating: true } });
+  withoutSubgroups = await createWebGPUBackend({ path: { gating: true, subgroups: false } });
 });
 
-afterAll(() => Promise.all(backends.map((backend) => backend.dispose())));
+afterAll(() => Promise.all([backend.dispose(), withoutSubgroups.dispose()]));
 
 let seed = 1;
 const random = () => {
@@ -66,8 +66,9 @@ test.each(Object.keys(distributions))("%s", async (name) => {
     const { rows, vocab, dtype, offset = 0, rowStride = vocab } = options as SoftmaxTopKOptions & { dtype: DType };
     const logits = encoded(Float32Array.from({ length: offset + rows * rowStride }, distributions[name]!), dtype);
     const expected = softmaxTopKReference(logits, options);
-    for (const backend of backends) {
-      const { failure } = compare(await backend.softmaxTopK(logits, options), expected, vocab, "webgpu");
+    // Four lanes fit the smallest subgroup; rows of eight go without where subgroups are small.
+    for (const each of vocab === 256 && dtype === "bf16" ? [backend, withoutSubgroups] : [backend]) {
+      const { failure } = compare(await each.softmaxTopK(logits, options), expected, vocab, "webgpu");
       expect(failure, JSON.stringify(options)).toBeUndefined();
     }
   }
