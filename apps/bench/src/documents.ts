@@ -17,7 +17,7 @@ const results = "apps/bench/results";
 const sample = new URL("./data/tiny-code-lm.npy", import.meta.url);
 
 /** Result files by what they were measured on. */
-const H200 = ["bulk", "middling", "decode", "long", "large-k"].map((group) => `h200-cuda-${group}.json`);
+const H200 = ["bulk", "middling", "decode", "long", "large-k", "gating"].map((group) => `h200-cuda-${group}.json`);
 const H200_HOSTILE = ["sorted", "masked", "16-bit"].map((data) => `h200-cuda-hostile-${data}.json`);
 const H200_SCALING = ["vocab", "rows", "k"].map((axis) => `h200-cuda-scaling-${axis}.json`);
 const H200_PEERS = ["-decode", "", "-bulk", "-gating", "-16-bit"].map((shapes) => `h200-cuda-peers${shapes}.json`);
