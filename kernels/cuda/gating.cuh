@@ -168,7 +168,7 @@ __device__ __forceinline__ uint32_t order_pair(uint32_t pair) {
 // --- Keys: `inverted` is ~index in the low bits ---
 
 template <class D>
-__device__ __forceinline__ float logit_of_short_key(int key) {
+__device__ __forceinline__ float logit_of_word_key(int key) {
   int half = key >> 16;
   half ^= (half >> 31) & 0x7FFF;
   return widen<D>(static_cast<uint16_t>(half));
@@ -470,7 +470,7 @@ struct Gating {
         return list;
       };
       const KeyList<8> groups = reduce(leaf, merge);
-      row_max = logit_of_short_key<D>(groups.key[0]);
+      row_max = logit_of_word_key<D>(groups.key[0]);
       return groups;
     }
   }
@@ -672,7 +672,7 @@ struct Gating {
       sort_exactly(logit, index);
     } else {
 #pragma unroll
-      for (int i = 0; i < 8; i++) logit[i] = logit_of_short_key<D>(best.key[i]);
+      for (int i = 0; i < 8; i++) logit[i] = logit_of_word_key<D>(best.key[i]);
     }
 
     // The sum was made with max * scale rounded; what that lost is exact here.

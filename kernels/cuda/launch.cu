@@ -50,10 +50,12 @@ bool stream_fits(const Problem& p, DType dtype, const DeviceProperties& device, 
   return plan_stream(p, bytes_per_element(dtype), device, parts, threads, 1, &plan);
 }
 
-// Whether narrow blocks have place for the maxima of groups of 64 bytes; coarser ones cost much where many are opened.
+// Whether narrow blocks have place for the maxima of groups of 64 bytes, as many as run side by side. Coarser groups cost
+// much where many are opened.
 bool narrow_is_fine(const Problem& p, DType dtype, const DeviceProperties& device) {
   StreamPlan plan;
-  return plan_stream(p, bytes_per_element(dtype), device, 1, kNarrow, 2, &plan) && plan.group_shift <= 2;
+  return plan_stream(p, bytes_per_element(dtype), device, 1, kNarrow, 2, &plan) && plan.group_shift <= 2 &&
+         blocks_at_once(plan, device, kNarrow) == kThreadsPerMultiprocessor / kNarrow;
 }
 
 // The threads of a block of stream-wide.

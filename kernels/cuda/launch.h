@@ -16,8 +16,8 @@ constexpr size_t bytes_per_element(DType dtype) { return dtype == DType::f32 ? 4
 
 // Largest k, on every device.
 constexpr uint32_t kMaxK = 4096;
-// Longest row: what is counted in whole tiles stays below 2^32.
-constexpr uint32_t kMaxVocab = 0xFFFFFFFFu - 2048;
+// Longest row: what is counted in whole groups, of 2^20 logits at most, stays below 2^32.
+constexpr uint32_t kMaxVocab = 0xFFFFFFFFu - (1u << 24);
 // Most rows a call.
 constexpr uint32_t kMaxRows = 0x7FFFFFFFu;
 

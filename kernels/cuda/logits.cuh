@@ -99,7 +99,8 @@ __device__ __forceinline__ float logit_of(const uint4 (&v)[kCount], uint32_t i) 
   }
 }
 
-// Which of the logits of some vectors are at least `bound`, one of the dtype: a bit each, of which number_of_bit tells.
+// Which of the logits of some vectors are at least `bound`, which need not be one of the dtype: bit w for the first or only
+// logit of word w, bit w + 16 for the second; number_of_bit tells which one that is.
 template <class D, int kCount>
 __device__ __forceinline__ uint32_t reaching(const uint4 (&v)[kCount], float bound) {
   constexpr int kWords = 4 * kCount, kPerWord = D::kPerVector / 4;
@@ -111,7 +112,7 @@ __device__ __forceinline__ uint32_t reaching(const uint4 (&v)[kCount], float bou
 #endif
   uint32_t bits = 0, pair = 0;
   if constexpr (kPairs) {
-    pair = std::is_same_v<D, BF16> ? __float_as_uint(bound) >> 16 : __half_as_ushort(__float2half_rn(bound));
+    pair = std::is_same_v<D, BF16> ? __float_as_uint(bound) >> 16 : __half_as_ushort(__float2half_ru(bound));
     pair |= pair << 16;
   }
 #pragma unroll

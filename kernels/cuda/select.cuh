@@ -308,7 +308,8 @@ struct Selection {
   }
 
   // Block: appends what choose(0), choose(step), ... choose of `count` items, of which each warp looks at step / kWarps
-  // in sequence at a time. The buffer is cut where it is full. Ends with a barrier.
+  // in sequence at a time; every warp calls choose(0). The buffer is cut where it is full, and the warps go on with what
+  // they had chosen. Ends with a barrier.
   template <class Choose, class RawOf, class Refine>
   __device__ __forceinline__ void append_all(uint32_t count, uint32_t step, Choose choose, RawOf raw_of,
                                              Refine refine) {

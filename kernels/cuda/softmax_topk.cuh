@@ -1,11 +1,10 @@
 // The streaming kernel: a block reads a row, or a part of one, once, and holds its RowState as it goes.
 //
-// A group of consecutive logits, 64 bytes of them where shared memory has place for as many numbers, leaves one number
-// behind: its largest. That is enough, since the K
-// best logits of a row lie in its K best groups, by (largest logit, lower index) like logits: the largest logits of K
-// better groups are K better logits. So nothing in the stream depends on the data but a rare rescaling, and sorted or
-// masked rows cost about what random ones do. The K best groups are opened once more at the end, mostly out of the
-// second-level cache.
+// A group of consecutive logits leaves one number behind: its largest. A group is 64 bytes, less where many groups will be
+// opened, more where shared memory has no place for as many numbers (stream_launch.cuh). That is enough, since the K best
+// logits of a row lie in its K best groups, by (largest logit, lower index) like logits: the largest logits of K better
+// groups are K better logits. So nothing in the stream depends on the data but a rare rescaling, and masked or narrow rows
+// cost what random ones do. The K best groups are opened once more at the end, mostly out of the second-level cache.
 //
 // The row is cut into warp tiles of kVectors x 32 vectors of 16 bytes, from the 128-byte line in which it begins. A warp
 // copies its tiles into a ring in shared memory with asynchronous copies, kStages ahead, so that many bytes in flight
@@ -53,8 +52,8 @@ struct PartState {
 // How the launcher cuts the rows into parts and groups, and shared memory into arrays.
 struct StreamPlan {
   uint32_t parts;  // blocks a row, at most 32
-  // log2 of the vectors of a group: 0, a vector; 2, what a thread has of a tile; to 7, a tile; more, several tiles of
-  // the part.
+  // log2 of the vectors of a group: 0, a vector; 2, what a thread has of a tile; 1, half of that; to 7, a tile; more,
+  // several tiles of the part.
   uint32_t group_shift;
   uint32_t index_bits, index_mask;         // as many bits as an index of the row has
   uint32_t groups;                         // a part: at least its own, however the row is aligned
@@ -572,7 +571,7 @@ struct Stream {
     edge = warp_max(edge);
     highest = warp_max(highest);
     const uint32_t longest = ::max(warp_max(of_part), 1u), slots = plan.parts * longest;
-    select.top = packing().highest(max(highest, edge));
+    select.top = packing().highest(max(highest, edge));  // the bins stay: what lies above them goes into the highest
     constexpr uint32_t kRound = 4;
     Candidate c[kRound];
     const auto choose = [&](uint32_t base) {

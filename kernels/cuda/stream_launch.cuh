@@ -28,8 +28,9 @@ inline bool plan_stream(const Problem& p, size_t bytes_per_logit, const DevicePr
   if (work_bytes(buffer + room) <= ring) {
     buffer = (ring - list) / sizeof(Candidate) - room;
   } else if (work_bytes(buffer + room) + fixed + kLeastGroups * sizeof(uint32_t) > device.shared_bytes) {
-    buffer = 64;  // beside the K best
-    while (buffer < p.k + 64) buffer *= 2;
+    buffer = 1;
+    while (buffer < p.k) buffer *= 2;  // what a bitonic sort of the K best takes
+    buffer = std::max<size_t>(buffer, p.k + 64);
     room = 0;
   }
   size_t work = std::max(ring, work_bytes(buffer + room));
@@ -46,10 +47,10 @@ inline bool plan_stream(const Problem& p, size_t bytes_per_logit, const DevicePr
   const auto fits = [&](uint32_t shift) {
     return (groups(shift) + 4) * sizeof(uint32_t) <= free && groups(shift) <= 0xFFFF;  // a list has 16 bits a group
   };
-  // Groups of 64 bytes, which is what a thread has of a tile. Smaller ones where so many are opened that it pays: for many
-  // of a row of 16 bits, of which narrow blocks have place for twice as many, and sorted rows fill whole groups.
-  const bool fine = bytes_per_logit == 2 && p.k > kFewK && threads <= 256;
-  uint32_t shift = groups(2) < 4 * uint64_t{p.k} ? 0 : fine ? 1 : 2;
+  uint32_t shift = 2;  // 64 bytes, which is what a thread has of a tile
+  // In 16 bits these are 32 logits, all of which reach the edge in a sorted row: half of them, where many are opened.
+  if (bytes_per_logit == 2 && p.k > kFewK && threads <= 256) shift = 1;
+  if (groups(2) < 4 * uint64_t{p.k}) shift = 0;  // or a quarter of the row would be opened
   while (!fits(shift)) {
     if (shift++ == kMostGroupShift) return false;
   }
@@ -67,6 +68,12 @@ inline bool plan_stream(const Problem& p, size_t bytes_per_logit, const DevicePr
   plan->room = static_cast<uint32_t>(room);
   plan->work_bytes = static_cast<uint32_t>(work + extra);
   return true;
+}
+
+// How many blocks a multiprocessor runs side by side.
+inline uint32_t blocks_at_once(const StreamPlan& plan, const DeviceProperties& device, uint32_t threads) {
+  const size_t by_shared = device.shared_bytes_multiprocessor / (stream_shared_bytes(plan) + kReservedShared);
+  return static_cast<uint32_t>(std::max<size_t>(1, std::min<size_t>(kThreadsPerMultiprocessor / threads, by_shared)));
 }
 
 // Scratch of a row in parts: tickets, then the parts' states and candidates.
@@ -96,12 +103,12 @@ cudaError_t launch_stream(const Problem& p, const DeviceProperties& device, uint
                           cudaStream_t stream) {
   constexpr uint32_t kBlocks = kThreadsPerMultiprocessor / kThreads;  // a multiprocessor
   constexpr size_t kBytes = sizeof(typename D::Storage);
-  const uint64_t grid = uint64_t{p.rows} * parts, at_once = uint64_t{kBlocks} * device.multiprocessors;
+  const uint64_t grid = uint64_t{p.rows} * parts;
   // Bytes in flight: enough to keep memory busy, and no more, since more only make a queue, in which whoever selects
   // waits for its groups. 64 KiB a multiprocessor are enough where all blocks run at once; narrow ones that come one
   // after another leave gaps, and need twice as many.
   uint64_t stages = kBlocks >= 4 ? 2 : 1;
-  if (grid <= at_once) {
+  if (grid <= uint64_t{kBlocks} * device.multiprocessors) {
     const uint64_t blocks = std::max<uint64_t>(1, (grid + device.multiprocessors / 2) / device.multiprocessors);
     stages = std::min<uint64_t>(2, kBlocks / blocks);
   }
@@ -111,6 +118,7 @@ cudaError_t launch_stream(const Problem& p, const DeviceProperties& device, uint
     if (stages == 1) return cudaErrorInvalidConfiguration;
     stages /= 2;
   }
+  const uint64_t at_once = uint64_t{blocks_at_once(plan, device, kThreads)} * device.multiprocessors;
   if (parts > 1) {
     const StreamScratch layout(p.rows, parts, p.k);
     char* const base = static_cast<char*>(scratch);

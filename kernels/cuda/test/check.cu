@@ -2,6 +2,7 @@
 //
 //   check [tiny|quick|full] [data] [regime]    tiny: small enough for compute-sanitizer; `data` is the number of one kind,
 //                                              -1 of all. Exit code 1 when anything is wrong.
+//   check plans                                without a GPU: whether every k and vocab has a kernel on every generation.
 //
 // The check trusts no sort: a result is exact when its indices are strictly in the contract's order and exactly k
 // logits of the row come no later than the last of them. Probabilities are compared with float64 over the whole row.
@@ -54,6 +55,7 @@ enum Data {
   kLateStart,
   kNearLevels,
   kAllButOneMasked,
+  kLowestAmongMasked,
   kDataKinds
 };
 const char* const kDataNames[] = {"normal",
@@ -77,7 +79,8 @@ const char* const kDataNames[] = {"normal",
                                   "huge narrow",
                                   "late start",
                                   "near levels",
-                                  "one logit"};
+                                  "one logit",
+                                  "lowest among masked"};
 
 __device__ uint32_t hash(uint64_t x) {
   x ^= x >> 33, x *= 0xff51afd7ed558ccdull, x ^= x >> 33, x *= 0xc4ceb9fe1a85ec53ull, x ^= x >> 33;
@@ -151,6 +154,8 @@ __device__ float value_of(int data, uint64_t row, uint32_t j, uint32_t vocab, ui
       return j > vocab - vocab / 4 - 1 ? -1000 + g : -INFINITY;
     case kAllButOneMasked:
       return j == vocab - 1 ? 1.0f : -INFINITY;
+    case kLowestAmongMasked:  // one in 32 bytes, in the first part of the row
+      return j % 16 == 0 && j / 16 < k + k / 8 ? -65504.0f : -INFINITY;
     case kNearLevels: {  // more apart than equal, by less than a truncated key shows
       const float level = rintf(g * 16) / 16;
       return level == 0 ? 0 : __uint_as_float(__float_as_uint(level) + hash(i + 77) % 4);
@@ -345,8 +350,46 @@ struct Checker {
   }
 };
 
+// Whether the streaming kernel, which takes what no other does, can be launched for every k and vocab that launch.h allows.
+int check_plans() {
+  struct Generation {
+    int major, minor;
+    uint32_t multiprocessors, kilobytes, kilobytes_multiprocessor;
+  };
+  uint64_t run = 0, failed = 0;
+  for (const Generation& g : {Generation{7, 5, 40, 64, 64},
+                              {8, 0, 108, 163, 164},
+                              {8, 6, 84, 99, 100},
+                              {9, 0, 132, 227, 228},
+                              {10, 0, 148, 227, 228},
+                              {12, 0, 170, 99, 100}}) {
+    const DeviceProperties device{
+        g.major, g.minor, g.multiprocessors, g.kilobytes * 1024, g.kilobytes_multiprocessor * 1024, 1e6, false};
+    for (uint32_t k = 1; k <= kMaxK; k += k < 64 || k > kMaxK - 80 ? 1 : 61) {
+      for (uint64_t vocab : {uint64_t{k}, uint64_t{k} * 2, uint64_t{50257}, uint64_t{1000003}, uint64_t{kMaxVocab}}) {
+        if (vocab < k) continue;
+        for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+          Problem p{};
+          p.rows = 1000, p.vocab = static_cast<uint32_t>(vocab), p.row_stride = vocab, p.k = k;
+          Plan chosen;
+          const bool streams = plan_forced(p, dtype, device, Regime::stream, &chosen);
+          const Regime picked = plan(p, dtype, device).regime;
+          run++;
+          if (streams && plan_forced(p, dtype, device, picked, &chosen)) continue;
+          failed++;
+          std::printf("NO PLAN sm_%d%d vocab %u k %u, %s\n", g.major, g.minor, p.vocab, k, name_of(picked));
+        }
+      }
+    }
+  }
+  std::printf("plans: %llu checked, %llu without a kernel\n", static_cast<unsigned long long>(run),
+              static_cast<unsigned long long>(failed));
+  return failed ? 1 : 0;
+}
+
 int main(int argc, char** argv) {
   const std::string mode = argc > 1 ? argv[1] : "quick";
+  if (mode == "plans") return check_plans();
   const bool full = mode == "full", tiny = mode == "tiny";
   const int one = argc > 2 ? std::atoi(argv[2]) : -1;
   Checker checker;
