@@ -17,7 +17,7 @@ describe("limits", () => {
       const backend = await createWebGPUBackend({ device, gpu, path: { candidates, workgroupSize: 256 } });
       expect(backend.limits.maxK).toBeGreaterThanOrEqual(1024);
       const logits = noise(12_000);
-      for (const k of [1, 1024, 4096]) {
+      for (const k of [1, 4096]) {
         const options = { rows: 1, vocab: 12_000, k };
         const actual = await backend.softmaxTopK(logits, options);
         expect(compare(actual, softmaxTopKReference(logits, options), 12_000, "webgpu").failure).toBeUndefined();
