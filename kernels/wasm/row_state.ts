@@ -24,6 +24,7 @@ declare function exp(x: f64): f64;
 declare function log(x: f64): f64;
 
 const KEY_NAN: u32 = 0;
+export const KEY_MINUS_INFINITY: u32 = 0x007fffff;
 
 // Maps a logit to an integer that sorts as the contract does: -0 equals +0, NaN after everything else.
 export function order_key(logit: f32): u32 {

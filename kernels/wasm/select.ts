@@ -7,7 +7,7 @@
 import { greatest_lane } from "./exp";
 import { BLOCK, candidates } from "./layout";
 import { GROUP } from "./logits";
-import { candidate_index, logit_of_key, make_candidate } from "./row_state";
+import { candidate_index, KEY_MINUS_INFINITY, logit_of_key, make_candidate } from "./row_state";
 
 // Room for a block in which every logit is better than the last.
 const ROOM: u32 = BLOCK;
@@ -33,11 +33,12 @@ export function clear(k_: u32): void {
 // Of a block whose first index is `first`, a logit can be among the K best only if it is greater; NaN where any can.
 //
 // A tie with the K-th best comes before it only at a lower index, so a block beyond that index needs to be greater. In the
-// others a logit two keys below the threshold is: one key may be that of -0, which equals +0.
+// others it needs to be greater than the logit two keys below: one key may be that of -0, which equals +0. Keys below that of
+// -inf are no number's. A block that has a floor keeps one, however the threshold rises: the loops over it rely on that.
 export function floor_of(first: u32): f32 {
   const key = <u32>(worst >> 32);
-  if (key === 0) return f32.NaN;
-  return logit_of_key(first > candidate_index(worst) ? key : key - 2);
+  if (first > candidate_index(worst)) return logit_of_key(key);
+  return key > KEY_MINUS_INFINITY ? logit_of_key(max(key - 2, KEY_MINUS_INFINITY)) : f32.NaN;
 }
 
 // Adds a logit, if it is among the K best so far.
@@ -158,8 +159,8 @@ function cut(): void {
 
 const SHORT: u32 = 16;
 
-// Quicksort, descending, of the K best; parts that begin beyond them stay as they are. The longer part is taken by the loop, so that the stack stays short. Places are signed: a part may
-// end before it begins.
+// Quicksort, descending, of the K best; parts that begin beyond them stay as they are. The longer part is taken by the loop, so
+// that the stack stays short. Places are signed: a part may end before it begins.
 function sort(low: i32, high: i32): void {
   while (high - low >= <i32>SHORT && low < <i32>k) {
     const middle = <i32>partition(low, high);

@@ -59,6 +59,13 @@ const quick: readonly Family[] = [
     k: [100],
   },
   {
+    promise: "a mask of the lowest finite number comes before -inf, and after all else",
+    distributions: ["lowestFinite"],
+    shapes: [[1, 4097]],
+    k: [50, 100, 256, 1000],
+    arrays: ["f32", "bf16 bits"],
+  },
+  {
     promise: "every vocab is right",
     distributions: ["random", "fewValues"],
     shapes: [1, 2, 31, 32, 33, 255, 4097].map((vocab) => [3, vocab] as const),

@@ -87,6 +87,12 @@ export const distributions = {
   mostlyMasked: each("-inf among the candidates", (_, __, { random }) =>
     random.uniform() < 0.9 ? Number.NEGATIVE_INFINITY : random.normal(),
   ),
+  // Ordinary logits among the lowest in the middle, -inf at the ends, at the last with some of the lowest.
+  lowestFinite: each("the lowest finite number as a mask, beside -inf", (i, vocab, { random, format }) => {
+    if (i < vocab / 4) return Number.NEGATIVE_INFINITY;
+    if (i < (3 * vocab) / 4) return i % 64 < 60 ? -format.largest : random.normal();
+    return i % 16 > 0 ? Number.NEGATIVE_INFINITY : -format.largest;
+  }),
   fewFinite: shuffled("-inf that fills the tail, lower index first", (rank, _, { random }) =>
     rank < 5 ? random.normal() : Number.NEGATIVE_INFINITY,
   ),

@@ -32,11 +32,11 @@ export function generatedProblem(maxK: number): fc.Arbitrary<Problem> {
 
 /** Mostly ordinary values and their neighbours, so that rows have a softmax and ties; sometimes anything at all. */
 function bitPatterns(dtype: DType, length: number): fc.Arbitrary<number[]> {
-  const { width, one, encode } = formats[dtype];
+  const { width, one, largest, encode } = formats[dtype];
   const size = { minLength: length, maxLength: length };
   const ordinary = fc.double({ min: -60, max: 60, noNaN: true }).map(encode);
   const neighbours = fc.integer({ min: one, max: one + 9 });
-  const masked = fc.constant(encode(Number.NEGATIVE_INFINITY));
+  const masked = fc.constantFrom(encode(Number.NEGATIVE_INFINITY), encode(-largest));
   const anything = fc.integer({ min: 0, max: 2 ** width - 1 });
   return fc.oneof(
     fc.array(ordinary, size),
