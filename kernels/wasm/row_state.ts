@@ -58,7 +58,7 @@ export let sum: f64;
 let temperature: f64;
 let in_powers: bool;
 let reference: i32;
-let count: u32; // logits that were weighed in powers
+let count: f64; // logits that were weighed in powers, padding too: a row may have 2^32
 
 export function empty(temperature_: f64): void {
   max = -f32.POSITIVE_INFINITY;
@@ -92,10 +92,10 @@ export function push_until(at: usize, end: usize, floor: f32): usize {
   const found = exp2_weights(at, end, floor);
   sum += weights;
   if (found === end) {
-    count += <u32>(end - at) >>> 2;
+    count += <f64>((end - at) >>> 2);
     return end;
   }
-  count += <u32>(found - at) >>> 2;
+  count += <f64>((found - at) >>> 2);
   if (group_max > limit) {
     push(found, 1, group_max);
   } else {
@@ -121,7 +121,7 @@ function push_in_powers(logits: usize, groups: u32, block_max: f32): void {
   if (block_max > max) max = block_max;
   exp2_weights(logits, logits + <usize>groups * GROUP * 4, f32.NaN);
   sum += weights;
-  count += groups * GROUP;
+  count += <f64>(groups * GROUP);
 }
 
 // Elsewhere, and where powers are out of reach: exp((x - max) / T).
@@ -146,7 +146,7 @@ function measure_against_max(): void {
   const others = sum - 1;
   if (others <= 0) return;
   const e = c * Math.LN2 * temperature - 1;
-  sum *= 1 + 0.5 * e * (others / sum) * log(<f64>count / others);
+  sum *= 1 + 0.5 * e * (others / sum) * log(count / others);
 }
 
 function has_nan(logits: usize, groups: u32): bool {
