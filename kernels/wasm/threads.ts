@@ -9,8 +9,8 @@ import { keep_top } from "./select";
 import { begin, finish, push_logits } from "./softmax_topk";
 
 // What is to be done with a tile.
-const BEGINS: u32 = 1; // it is the thread's first of the row
-const FINISHES: u32 = 2; // and its last, and no other thread has a part
+const BEGINS: u32 = 1;
+const FINISHES: u32 = 2;
 const LEAVES: u32 = 4; // no logits: the state of the row is wanted
 const RETURNS: u32 = 8; // no logits: the thread is wanted elsewhere
 
@@ -75,12 +75,42 @@ export function is_done(thread: u32): bool {
   return ring_at(thread).handed === taken(thread);
 }
 
-// The place of the next tile, from 0 to 3.
+// How many tiles a thread has room for.
+export function places(): u32 {
+  return TILES;
+}
+
+// The place of the next tile, counted from 0.
 export function place(thread: u32): u32 {
   return ring_at(thread).handed % TILES;
 }
 
+// Hands a tile. `begins`: it is the thread's first of the row; `finishes`: its last too, and no other thread has a part.
 export function hand(
+  thread: u32,
+  address: usize,
+  count: u32,
+  first: u32,
+  row: u32,
+  rows: u32,
+  row_bytes: usize,
+  begins: bool,
+  finishes: bool,
+): void {
+  put(thread, address, count, first, row, rows, row_bytes, (begins ? BEGINS : 0) | (finishes ? FINISHES : 0));
+}
+
+// Asks for the state of the row that a thread is at.
+export function ask(thread: u32): void {
+  put(thread, 0, 0, 0, 0, 0, 0, LEAVES);
+}
+
+// Lets a thread go that has done all it was handed.
+export function dismiss(thread: u32): void {
+  put(thread, 0, 0, 0, 0, 0, 0, RETURNS);
+}
+
+function put(
   thread: u32,
   address: usize,
   count: u32,
@@ -100,11 +130,6 @@ export function hand(
   tile.does = does;
   atomic.add<u32>(ring_of(thread) + offsetof<Ring>("handed"), 1);
   wake(thread);
-}
-
-// Lets a thread go that has done all it was handed.
-export function dismiss(thread: u32): void {
-  hand(thread, 0, 0, 0, 0, 0, 0, RETURNS);
 }
 
 // The state that a thread left behind.

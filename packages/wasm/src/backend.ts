@@ -14,7 +14,7 @@ import {
 import { kernels } from "./generated/kernels.js";
 import { type CompiledKernel, compileKernel, instantiateKernel, type Kernel } from "./kernel.js";
 import { Pool } from "./pool.js";
-import { dtypeCode, PLACES_A_THREAD, type Problem, solveAlone, solveWithTeam, TILE } from "./solve.js";
+import { dtypeCode, type Problem, placesOf, solveAlone, solveWithTeam, TILE } from "./solve.js";
 import { hardwareThreads, noThreadsReason } from "./worker.js";
 
 /** fused-topk in WebAssembly SIMD: on the calling thread, and on worker threads where several rows are worth it. */
@@ -48,8 +48,8 @@ export interface WasmBackendOptions {
 }
 
 const MOST_THREADS = 8;
-/** Logits from which a call is worth waking a worker for: some 50 us on one thread. */
-const WORTHWHILE = 98_304;
+/** Bytes of logits for each thread of a call, of some 2 us a tile: they make up for waking it and merging what it knows. */
+const SHARE = 12 * TILE;
 
 /**
  * Creates the WebAssembly backend. Workers are started by the first call that is worth it, and never keep a process alive.
@@ -58,11 +58,11 @@ const WORTHWHILE = 98_304;
  *   `ERR_INVALID_ARGUMENT`.
  */
 export async function createWasmBackend(options: WasmBackendOptions = {}): Promise<WasmBackend> {
-  return createBackend(options, WORTHWHILE);
+  return createBackend(options, SHARE);
 }
 
-/** `worthwhile`: logits from which a call is spread over the threads. */
-export async function createBackend(options: WasmBackendOptions, worthwhile: number): Promise<WasmBackend> {
+/** `share`: bytes of logits that a call has for each of its threads, at least. */
+export async function createBackend(options: WasmBackendOptions, share: number): Promise<WasmBackend> {
   if (typeof options !== "object" || options === null) {
     throw invalidArgument("options", "an object", options, "Pass { threads: 4 } or nothing.");
   }
@@ -71,7 +71,7 @@ export async function createBackend(options: WasmBackendOptions, worthwhile: num
     throw invalidArgument("threads", "an integer >= 1", threads, "Pass 1 to stay on the calling thread.");
   }
   const reason = threads === 1 ? undefined : noThreadsReason();
-  return new Implementation(await compileKernel(kernels), reason === undefined ? threads : 1, worthwhile, reason);
+  return new Implementation(await compileKernel(kernels), reason === undefined ? threads : 1, share, reason);
 }
 
 class Implementation implements WasmBackend {
@@ -79,7 +79,7 @@ class Implementation implements WasmBackend {
   readonly limits: { readonly maxK: number };
   readonly #kernel: CompiledKernel;
   readonly #threads: number;
-  readonly #worthwhile: number;
+  readonly #share: number;
   #noThreads: string | undefined;
   /** For logits that are not in memory of this backend, on the calling thread. */
   readonly #host: Kernel;
@@ -92,10 +92,10 @@ class Implementation implements WasmBackend {
   #pending = 0;
   #disposed = false;
 
-  constructor(kernel: CompiledKernel, threads: number, worthwhile: number, noThreads: string | undefined) {
+  constructor(kernel: CompiledKernel, threads: number, share: number, noThreads: string | undefined) {
     this.#kernel = kernel;
     this.#threads = threads;
-    this.#worthwhile = worthwhile;
+    this.#share = share;
     this.#noThreads = noThreads;
     this.#host = instantiateKernel(kernel, TILE, 1);
     this.limits = { maxK: this.#host.exports.max_k() };
@@ -128,13 +128,14 @@ class Implementation implements WasmBackend {
     const resolved = resolveHostOptions(logits, options, this.limits.maxK);
     const { rows, k, vocab } = resolved;
     const problem: Problem = { logits, options: resolved, result: allocateResult(rows, k) };
-    const own = this.#allocated.get(logits.buffer);
-    if (rows * vocab >= this.#worthwhile && this.#hasThreads()) {
-      await this.#inTurn((pool) => this.#withTeam(pool, own, problem));
+    const bytes = rows * vocab * bytesPerElement[resolved.dtype];
+    const workers = Math.min(this.#threads, Math.floor(bytes / this.#share)) - 1;
+    if (workers > 0 && this.#hasThreads()) {
+      await this.#inTurn((pool) => this.#withTeam(pool, workers, problem));
     } else if (this.#pending > 0) {
-      await this.#inTurn(async () => this.#alone(own, problem)); // the threads may be at work, and this one
+      await this.#inTurn(async () => this.#alone(problem)); // the threads may be at work, and this one
     } else {
-      this.#alone(own, problem);
+      this.#alone(problem);
     }
     return problem.result;
   }
@@ -149,21 +150,32 @@ class Implementation implements WasmBackend {
     return this.dispose();
   }
 
-  #alone(own: Kernel | undefined, problem: Problem): void {
+  #alone(problem: Problem): void {
+    // A worker that is being terminated may write to the memory that it is in, for a while yet.
+    const own = this.#pool?.failure === undefined ? this.#allocated.get(problem.logits.buffer) : undefined;
     solveAlone(own ?? this.#host, own !== undefined, problem);
   }
 
-  async #withTeam(pool: Pool, own: Kernel | undefined, problem: Problem): Promise<void> {
-    const bytes = (this.#threads - 1) * PLACES_A_THREAD;
-    this.#store ??= own === undefined ? instantiateKernel(this.#kernel, bytes, this.#threads) : undefined;
-    const team = pool.team(own ?? this.#store!);
-    const isSolved = await solveWithTeam(own ?? this.#host, own !== undefined, problem, team);
-    if (!isSolved) this.#alone(own, problem);
+  async #withTeam(pool: Pool, workers: number, problem: Problem): Promise<void> {
+    const own = this.#allocated.get(problem.logits.buffer);
+    const shared = own ?? this.#storeOrNone();
+    if (pool.failure === undefined && shared !== undefined) {
+      const team = pool.team(shared, workers);
+      if (await solveWithTeam(own ?? this.#host, own !== undefined, problem, team)) return;
+    }
+    this.#alone(problem);
   }
 
-  /** Whether the threads have begun; starts them where there can be some. */
+  /** `undefined` where there is no memory for it. */
+  #storeOrNone(): Kernel | undefined {
+    try {
+      this.#store ??= instantiateKernel(this.#kernel, placesOf(this.#host, this.#threads - 1), this.#threads);
+    } catch {}
+    return this.#store;
+  }
+
+  /** Whether the threads have begun; starts them. */
   #hasThreads(): boolean {
-    if (this.#threads === 1) return false;
     this.#pool ??= new Pool(this.#kernel, this.#threads);
     this.#noThreads = this.#pool.failure?.message;
     return this.#noThreads === undefined && this.#pool.isReady;

@@ -29,6 +29,7 @@ interface Exports {
   hire(thread: number, k: number, dtype: number, temperature: number): void;
   is_free(thread: number): number;
   is_done(thread: number): number;
+  places(): number;
   place(thread: number): number;
   hand(
     thread: number,
@@ -38,8 +39,10 @@ interface Exports {
     row: number,
     rows: number,
     rowBytes: number,
-    does: number,
+    begins: boolean,
+    finishes: boolean,
   ): void;
+  ask(thread: number): void;
   dismiss(thread: number): void;
   leave_own(): void;
   left_top(thread: number): number;

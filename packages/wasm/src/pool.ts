@@ -40,9 +40,10 @@ export class Pool {
     return this.failure === undefined && this.#members.every(({ hasBegun }) => hasBegun);
   }
 
-  /** The workers that a call has, in this kernel's memory from now on. What they were handed before is done. */
-  team(kernel: Kernel): Team {
-    const threads = this.#members.flatMap((member, i) => (member.rest-- <= 0 ? [i + 1] : []));
+  /** At most so many workers for a call, in this kernel's memory from now on. What they were handed before is done. */
+  team(kernel: Kernel, workers: number): Team {
+    const rested = this.#members.flatMap((member, i) => (member.rest-- <= 0 ? [i + 1] : []));
+    const threads = rested.slice(0, workers);
     if (threads.length > 0 && kernel !== this.#kernel) this.#move(kernel);
     return {
       kernel,
@@ -88,7 +89,7 @@ export class Pool {
   }
 
   #fail(error: Error): void {
-    this.failure = error;
+    this.failure ??= error;
     this.dispose();
   }
 }

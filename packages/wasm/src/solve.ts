@@ -15,7 +15,7 @@ export interface Team {
   kernel: Kernel;
   /** Their numbers, from 1. */
   threads: readonly number[];
-  /** Says whether a thread was of use. */
+  /** Says whether a thread was of use in a call. */
   judge(thread: number, isUseful: boolean): void;
   /** Resolves once `condition` holds, which the threads bring about, or one of them has failed: false. */
   until(condition: () => boolean): Promise<boolean>;
@@ -26,28 +26,25 @@ export const dtypeCode: Readonly<Record<DType, number>> = { f32: 0, f16: 1, bf16
 
 /** Bytes of host logits that are copied at a time, and read while they are in the first-level cache. */
 export const TILE = 16384;
-/** Bytes of host logits that a thread has room for: see kernels/wasm/threads.ts. They begin at any place in a word of 8. */
+/** Bytes of a place for a tile, which begins anywhere in a word of 8. */
 const PLACE = TILE + 8;
-export const PLACES_A_THREAD = 4 * PLACE;
 /** Logits of short rows that are taken together where they lie in the kernel's memory. */
 const TOGETHER = 16384;
 
-/** Milliseconds after which a thread should have done all that it was handed: a few tiles. */
+/** Milliseconds after which a thread should have done all that it was handed of a job: a few tiles. */
 const PROMPT = 0.05;
-
-/** Tiles, of some 2 us, that make up for waking a thread and merging what it knows. */
-const USEFUL = 12;
 
 /** Words of the kernel's scratch. */
 const SCRATCH = 1024;
 
-/** What kernels/wasm/threads.ts is to do with a tile. */
-const BEGINS = 1;
-const FINISHES = 2;
-const LEAVES = 4;
+/** Bytes that so many threads have room for, in a memory that host logits are copied to. */
+export function placesOf({ exports }: Kernel, threads: number): number {
+  return threads * exports.places() * PLACE;
+}
 
 /**
- * Solves a problem on the calling thread, and with a team if there is one.
+ * Solves a problem on the calling thread and with a team. A thread of it was of use if it had half its share of the tiles and
+ * had done them in time.
  *
  * @param kernel for the calling thread.
  * @param own whether the logits lie in the memory of `kernel`, which is then the team's too.
@@ -56,18 +53,23 @@ const LEAVES = 4;
 export async function solveWithTeam(kernel: Kernel, own: boolean, problem: Problem, team: Team): Promise<boolean> {
   const { k, temperature, dtype } = problem.options;
   const { exports } = team.kernel;
+  const counts = new Array<number>(Math.max(0, ...team.threads) + 1).fill(0); // tiles, by thread
+  let isPrompt = true;
   for (const job of jobsOf(kernel, own, problem)) {
     for (const thread of team.threads) exports.hire(thread, k, dtypeCode[dtype], temperature);
     const states = solveJob(kernel, own, problem, job, team);
     for (const { threads } of job.shared) {
-      for (const thread of threads) if (thread > 0) exports.hand(thread, 0, 0, 0, 0, 0, 0, LEAVES);
+      for (const thread of threads) if (thread > 0) exports.ask(thread);
     }
     const end = performance.now();
-    if (!(await team.until(() => team.threads.every((thread) => exports.is_done(thread))))) return false;
-    const isPrompt = performance.now() - end < PROMPT;
-    for (const thread of team.threads) team.judge(thread, isPrompt && job.count(thread) >= USEFUL);
+    const busy = team.threads.filter((thread) => job.count(thread) > 0);
+    if (!(await team.until(() => busy.every((thread) => exports.is_done(thread))))) return false;
+    if (performance.now() - end > PROMPT) isPrompt = false;
+    for (const thread of [0, ...team.threads]) counts[thread]! += job.count(thread);
     takeFromTeam(kernel, problem, job, team, states);
   }
+  const share = counts.reduce((a, b) => a + b) / (team.threads.length + 1);
+  for (const thread of team.threads) team.judge(thread, isPrompt && counts[thread]! >= share / 2);
   return true;
 }
 
@@ -129,10 +131,10 @@ function handTiles({ kernel, threads }: Team, own: boolean, problem: Problem, jo
     const { part, rows, first, count, begins, finishes } = piece;
     const source = sourceOf(problem, piece);
     // Engines copy to shared memory a byte at a time, unless both ends have the same place in a word of 8 bytes.
-    const place = logits + (4 * (thread - 1) + exports.place(thread)) * PLACE + (source % 8);
+    const place = logits + placesOf(kernel, thread - 1) + exports.place(thread) * PLACE + (source % 8);
     const address = own ? source : copyTo(kernel, place, problem, piece);
-    const does = (begins ? BEGINS : 0) | (finishes ? FINISHES : 0);
-    exports.hand(thread, address, count, first, part.row - job.first, rows, rowStride * bytesPerElement[dtype], does);
+    const rowBytes = rowStride * bytesPerElement[dtype];
+    exports.hand(thread, address, count, first, part.row - job.first, rows, rowBytes, begins, finishes);
   }
 }
 

@@ -12,7 +12,7 @@ export interface WorkerThread {
   terminate(): void;
 }
 
-/** What a worker tells: `true` when it has begun, an error once and for all. */
+/** What a worker tells: `true` when it has begun, an error when it cannot go on, or has ended. */
 export type OnReply = (reply: true | Error) => void;
 
 /** The worker's program, as text: no bundler and no runtime has a file to find. */
@@ -21,6 +21,9 @@ const program = `
   port.onmessage = ({ data: { thread, module, memory } }) => {
     const row_state = { exp: Math.exp, log: Math.log };
     new WebAssembly.Instance(module, { env: { memory }, row_state }).exports.attend(thread);
+  };
+  port.onmessageerror = () => {
+    throw new Error("The worker could not receive its memory.");
   };
   port.postMessage(true);`;
 
@@ -32,7 +35,7 @@ interface NodeModules {
       options: { eval: true },
     ) => {
       postMessage(task: Task): void;
-      on(event: "message" | "error" | "exit", listener: (value: unknown) => void): void;
+      on(event: "message" | "messageerror" | "error" | "exit", listener: (value: unknown) => void): void;
       unref(): void;
       terminate(): Promise<number>;
     };
@@ -65,6 +68,8 @@ export function startWorker(onReply: OnReply): WorkerThread {
     const worker = new node.Worker(program, { eval: true });
     worker.on("message", () => onReply(true));
     worker.on("error", (error) => onReply(error as Error));
+    worker.on("messageerror", (error) => onReply(error as Error));
+    worker.on("exit", (code) => onReply(new Error(`The worker ended with code ${code}.`)));
     worker.unref();
     return {
       post: (task) => worker.postMessage(task),
@@ -77,6 +82,7 @@ export function startWorker(onReply: OnReply): WorkerThread {
     URL.revokeObjectURL(url);
     onReply(true);
   };
+  worker.onmessageerror = () => onReply(new Error("The worker's reply could not be read."));
   worker.onerror = ({ message }) => onReply(new Error(message || "The worker could not start."));
   return { post: (task) => worker.postMessage(task), terminate: () => worker.terminate() };
 }
