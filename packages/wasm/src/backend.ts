@@ -151,9 +151,9 @@ class Implementation implements WasmBackend {
   }
 
   #alone(problem: Problem): void {
-    // A worker that is being terminated may write to the memory that it is in, for a while yet.
-    const own = this.#pool?.failure === undefined ? this.#allocated.get(problem.logits.buffer) : undefined;
-    solveAlone(own ?? this.#host, own !== undefined, problem);
+    const own = this.#allocated.get(problem.logits.buffer);
+    if (own === undefined || this.#pool?.hasLost(own)) solveAlone(this.#host, false, problem);
+    else solveAlone(own, true, problem);
   }
 
   async #withTeam(pool: Pool, workers: number, problem: Problem): Promise<void> {

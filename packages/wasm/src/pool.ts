@@ -53,6 +53,11 @@ export class Pool {
     };
   }
 
+  /** Whether this kernel's memory has workers that were terminated in it, which may write there for a while yet. */
+  hasLost(kernel: Kernel): boolean {
+    return this.failure !== undefined && kernel === this.#kernel;
+  }
+
   dispose(): void {
     for (const { thread } of this.#members.splice(0)) thread.terminate();
   }

@@ -31,7 +31,7 @@ const PLACE = TILE + 8;
 /** Logits of short rows that are taken together where they lie in the kernel's memory. */
 const TOGETHER = 16384;
 
-/** Milliseconds after which a thread should have done all that it was handed of a job: a few tiles. */
+/** Milliseconds after which a thread should have done all that it was handed of a job, on average: a few tiles. */
 const PROMPT = 0.05;
 
 /** Words of the kernel's scratch. */
@@ -54,7 +54,7 @@ export async function solveWithTeam(kernel: Kernel, own: boolean, problem: Probl
   const { k, temperature, dtype } = problem.options;
   const { exports } = team.kernel;
   const counts = new Array<number>(Math.max(0, ...team.threads) + 1).fill(0); // tiles, by thread
-  let isPrompt = true;
+  let early = 0; // milliseconds ahead of what is prompt
   for (const job of jobsOf(kernel, own, problem)) {
     for (const thread of team.threads) exports.hire(thread, k, dtypeCode[dtype], temperature);
     const states = solveJob(kernel, own, problem, job, team);
@@ -64,12 +64,12 @@ export async function solveWithTeam(kernel: Kernel, own: boolean, problem: Probl
     const end = performance.now();
     const busy = team.threads.filter((thread) => job.count(thread) > 0);
     if (!(await team.until(() => busy.every((thread) => exports.is_done(thread))))) return false;
-    if (performance.now() - end > PROMPT) isPrompt = false;
+    early += PROMPT - (performance.now() - end);
     for (const thread of [0, ...team.threads]) counts[thread]! += job.count(thread);
     takeFromTeam(kernel, problem, job, team, states);
   }
   const share = counts.reduce((a, b) => a + b) / (team.threads.length + 1);
-  for (const thread of team.threads) team.judge(thread, isPrompt && counts[thread]! >= share / 2);
+  for (const thread of team.threads) team.judge(thread, early > 0 && counts[thread]! >= share / 2);
   return true;
 }
 

@@ -3,6 +3,7 @@
 import { execFile } from "node:child_process";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
+import { Worker, type WorkerOptions } from "node:worker_threads";
 import { type SoftmaxTopKOptions, softmaxTopKReference } from "@fused-topk/core";
 import { afterEach, describe, expect, test, vi } from "vitest";
 import { createBackend } from "../src/backend.js";
@@ -77,6 +78,65 @@ describe("with threads", () => {
   test.each([0, -1, 1.5, Number.NaN, "2"])("refuses threads: %s", async (threads) => {
     const creating = createWasmBackend({ threads: threads as number });
     await expect(creating).rejects.toMatchObject({ code: "ERR_INVALID_ARGUMENT" });
+  });
+});
+
+describe("a worker that fails", () => {
+  afterEach(() => {
+    vi.unstubAllGlobals();
+    vi.restoreAllMocks();
+  });
+
+  /** Workers of which the program is another. */
+  const edited = (edit: (program: string) => string) => {
+    const { getBuiltinModule } = process;
+    vi.spyOn(process, "getBuiltinModule").mockImplementation(((name: string) => {
+      if (name !== "node:worker_threads") return getBuiltinModule(name);
+      return {
+        Worker: class extends Worker {
+          constructor(program: string, options: WorkerOptions) {
+            super(edit(program), options);
+          }
+        },
+      };
+    }) as typeof getBuiltinModule);
+  };
+
+  test.each([
+    ["throws at a tile", "exp: Math.exp", 'exp: () => { throw new Error("Lost."); }', "Lost."],
+    ["ends", /new WebAssembly.*/, "process.exit(3);", "The worker ended with code 3."],
+  ])("and %s: that call and those after it are right", async (_, part, failing, reason) => {
+    edited((program) => program.replace(part, failing));
+    await using backend = await startThreads(createBackend({ threads: 3 }, 0));
+    const held = backend.alloc(logits.length, "f32");
+    held.set(logits);
+    const device = new RegExp(`, one thread: ${reason}$`);
+    for (let calls = 0; !device.test(backend.device) && calls < 200; calls++) {
+      expect((await backend.softmaxTopK(held, size)).indices).toEqual(expected);
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    expect(backend.device).toMatch(device);
+    // It may write to that memory for a while yet: nothing is kept there.
+    const memory = new Uint8Array(held.buffer).slice();
+    expect((await backend.softmaxTopK(held, size)).indices).toEqual(expected);
+    expect(Buffer.compare(memory, new Uint8Array(held.buffer))).toBe(0);
+  });
+
+  test("where there is no shared memory for the tiles, a call stays on its thread", async () => {
+    const { Memory } = WebAssembly;
+    await using backend = await createBackend({ threads: 3 }, 0);
+    vi.stubGlobal("WebAssembly", {
+      Instance: WebAssembly.Instance,
+      Memory: class extends Memory {
+        constructor(descriptor: WebAssembly.MemoryDescriptor) {
+          if (descriptor.shared) throw new RangeError("could not allocate memory");
+          super(descriptor);
+        }
+      },
+    });
+    await startThreads(Promise.resolve(backend));
+    expect((await backend.softmaxTopK(logits, size)).indices).toEqual(expected);
+    expect(() => backend.alloc(1, "f32")).toThrow(expect.objectContaining({ code: "ERR_OUT_OF_MEMORY" }));
   });
 });
 
