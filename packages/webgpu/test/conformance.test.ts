@@ -13,7 +13,7 @@ const paths: { name: string; path: PathOptions; telling: RegExp }[] = [
   {
     name: "no subgroups, a workgroup a row",
     path: { subgroups: false, gating: false },
-    telling: /every k/,
+    telling: /rows begin|number of rows/,
   },
   {
     name: "candidates in workgroup memory, a GPU's workgroups",
