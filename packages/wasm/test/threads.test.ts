@@ -111,7 +111,8 @@ describe("a worker that fails", () => {
     const held = backend.alloc(logits.length, "f32");
     held.set(logits);
     const device = new RegExp(`, one thread: ${reason}$`);
-    for (let calls = 0; !device.test(backend.device) && calls < 200; calls++) {
+    const patience = performance.now() + 20_000; // on a busy machine a worker may come too late for many calls
+    while (!device.test(backend.device) && performance.now() < patience) {
       expect((await backend.softmaxTopK(held, size)).indices).toEqual(expected);
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
