@@ -272,19 +272,18 @@ struct Decode {
   __device__ __forceinline__ uint64_t select(uint32_t need, uint32_t limit, uint32_t lowest, uint32_t highest) const {
     constexpr int kLowBits = Held::kLowBits, kPerVector = D::kPerVector;
     constexpr uint32_t kAll = (1u << kPerVector) - 1;
-    uint32_t edge = lowest >> kLowBits, key = 0, above = 0, reached = 0xFFFFFFFFu;
-    int end = 32 - __clz((highest >> kLowBits) - edge);  // one past the highest bit not yet decided
+    uint32_t edge = lowest >> kLowBits, span = (highest >> kLowBits) - edge;  // it is among edge, ..., edge + span
+    uint32_t key = 0, above = 0, reached = 0xFFFFFFFFu;
     bool by_place = false;
     while (reached > limit) {
-      if (end == 0) {
+      if (span == 0) {
         if (by_place) break;
         by_place = true;
         key = edge;
         edge = 0;
-        end = Held::kPlaceBits;
+        span = (1u << Held::kPlaceBits) - 1;
       }
-      const int begin = max(0, end - kDigitBits);
-      const uint32_t span = 0xFFFFFFFFu >> (32 - end);
+      const int begin = max(0, 32 - __clz(span) - kDigitBits);
       held.each_vector([&](uint32_t j, uint32_t valid, const uint32_t(&keys)[kPerVector]) {
         if (by_place) {
           const uint32_t place = held.place_of(j), rest = place - edge;
@@ -317,7 +316,7 @@ struct Decode {
       edge += shared.digit << begin;
       above += shared.above;
       reached = above + shared.in_digit;
-      end = begin;
+      span = (1u << begin) - 1;
     }
     return by_place ? static_cast<uint64_t>(key) << 32 | edge : static_cast<uint64_t>(edge) << 32;
   }

@@ -56,6 +56,7 @@ enum Data {
   kNearLevels,
   kAllButOneMasked,
   kLowestAmongMasked,
+  kMaskedByLowest,
   kDataKinds
 };
 const char* const kDataNames[] = {"normal",
@@ -80,7 +81,8 @@ const char* const kDataNames[] = {"normal",
                                   "late start",
                                   "near levels",
                                   "one logit",
-                                  "lowest among masked"};
+                                  "lowest among masked",
+                                  "masked by the lowest"};
 
 __device__ uint32_t hash(uint64_t x) {
   x ^= x >> 33, x *= 0xff51afd7ed558ccdull, x ^= x >> 33, x *= 0xc4ceb9fe1a85ec53ull, x ^= x >> 33;
@@ -156,6 +158,10 @@ __device__ float value_of(int data, uint64_t row, uint32_t j, uint32_t vocab, ui
       return j == vocab - 1 ? 1.0f : -INFINITY;
     case kLowestAmongMasked:  // one in 32 bytes, in the first part of the row
       return j % 16 == 0 && j / 16 < k + k / 8 ? -65504.0f : -INFINITY;
+    case kMaskedByLowest:  // keys from the bound to the maximum span 2^31, and -inf lies below
+      if (j < vocab / 4) return -INFINITY;
+      if (j < vocab / 4 * 3) return j % 64 < 60 ? -65504.0f : g;
+      return j % 16 ? -INFINITY : -65504.0f;
     case kNearLevels: {  // more apart than equal, by less than a truncated key shows
       const float level = rintf(g * 16) / 16;
       return level == 0 ? 0 : __uint_as_float(__float_as_uint(level) + hash(i + 77) % 4);
