@@ -1,8 +1,8 @@
 // The kernel: a row is streamed once, in blocks. A logit is loaded once, to be weighed (exp.ts) and compared with the threshold
 // (select.ts); without relaxed SIMD twice, the second time from the first-level cache.
 //
-// Blocks are visited in a permuted order: a fixed stride, near the golden section of their number and coprime to it. Any
-// prefix of the visit is then an even sample of the row, and a sorted row costs no more than a random one.
+// A sample of the blocks is visited first, from the last on, so that a sorted row has its threshold early, whichever way it is
+// sorted. The others follow in sequence.
 //
 // A row is pushed in one piece or in several: begin, push_logits, finish. Where several threads have pieces of it (threads.ts),
 // their states are merged before it is finished: merge, append_top.
@@ -37,6 +37,9 @@ export { merge } from "./row_state";
 export * from "./threads";
 export { logits_address };
 
+// One block in so many is a sample.
+const SAMPLED: i32 = 8;
+
 let k: u32;
 
 export function max_k(): u32 {
@@ -61,23 +64,20 @@ export function begin(k_: u32, temperature: f64): void {
 
 // `count` logits of the row from index `first`, at any address. `dtype`: 0 f32, 1 f16, 2 bf16.
 export function push_logits(address: usize, count: u32, dtype: u32, first: u32): void {
-  const blocks = (count + BLOCK - 1) / BLOCK;
-  const stride = stride_of(blocks);
-  let block: u32 = 0;
-  for (let i: u32 = 0; i < blocks; i++) {
-    const from = block * BLOCK;
-    const length = count - from < BLOCK ? count - from : BLOCK;
-    const groups = (length + GROUP - 1) / GROUP;
-    const next = block + stride < blocks ? block + stride : block + stride - blocks;
-    prefetch(address + bytes_of(next * BLOCK, dtype), bytes_of(min(BLOCK, count - next * BLOCK), dtype));
-    const at = stage(address + bytes_of(from, dtype), length, dtype);
-    push_block(at, length, groups, first + from);
-    block = next;
+  const last = <i32>((count + BLOCK - 1) / BLOCK) - 1;
+  for (let block = last; block >= 0; block -= SAMPLED) push_block(address, count, dtype, first, block);
+  for (let block = 0; block < last; block++) {
+    if ((last - block) % SAMPLED !== 0) push_block(address, count, dtype, first, block);
   }
 }
 
-// Searches and weighs a block of which the first index is `first`.
-function push_block(block: usize, length: u32, groups: u32, first: u32): void {
+// Searches and weighs block `number` of those logits.
+function push_block(address: usize, count: u32, dtype: u32, first_of_all: u32, number: u32): void {
+  const from = number * BLOCK;
+  const first = first_of_all + from;
+  const length = min(count - from, BLOCK);
+  const groups = (length + GROUP - 1) / GROUP;
+  const block = stage(address + bytes_of(from, dtype), length, dtype);
   const filled = fill(block, length, first);
   let at = block + <usize>filled * GROUP * 4;
   const end = block + <usize>groups * GROUP * 4;
@@ -94,14 +94,6 @@ function push_block(block: usize, length: u32, groups: u32, first: u32): void {
     push(at, left, offer(at, left, first + (<u32>(at - block) >>> 2)));
   }
   settle();
-}
-
-const CACHE_LINE: usize = 64;
-
-// Asks for the block that is visited next: the hardware foresees no jump. A load is kept though nothing needs it, since it
-// might trap; the loads of a block wait for memory together.
-function prefetch(address: usize, bytes: usize): void {
-  for (const end = address + bytes; address < end; address += CACHE_LINE) load<u8>(address);
 }
 
 // Writes the results of the row as those of row `row`. At least K logits were pushed.
