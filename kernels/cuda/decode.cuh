@@ -36,18 +36,18 @@ namespace decode {
 
 constexpr int kClusterSlots = 512;  // where thread maxima meet
 constexpr int kBisections = 16;     // of the keys in which a bound is looked for, at most
-constexpr uint32_t kMaxK = 256;
+constexpr uint32_t kMostK = 256;
 constexpr uint32_t kMostParts = 16;
-constexpr uint32_t kOwnBest = kMaxK + 8;  // at least K, and ties within one vector
-constexpr uint32_t kSpare = 48;           // logits more than K / CTAs of a CTA that may reach its new bound
-static_assert(kMaxK <= kClusterSlots, "a bound needs K slots");
+constexpr uint32_t kOwnBest = kMostK + 8;  // at least K, and ties within one vector
+constexpr uint32_t kSpare = 48;            // logits more than K / CTAs of a CTA that may reach its new bound
+static_assert(kMostK <= kClusterSlots, "a bound needs K slots");
 
 // Survivors that a CTA can send. The fewer CTAs, the more each has.
 template <int kCtas>
 constexpr uint32_t kListLength = kCtas >= 16 ? kOwnBest : 520;
-// Survivors of a CTA and of a row that are too many to rank, before narrowing.
+// More survivors of a CTA, and of a row, are narrowed before they are ranked.
 template <int kCtas>
-constexpr uint32_t kCrowded = kCtas >= 16 ? 160 : kListLength<kCtas>;
+constexpr uint32_t kMostRanked = kCtas >= 16 ? 160 : kListLength<kCtas>;
 constexpr uint32_t kMaxSurvivors = 1024;
 
 // What a CTA of a part publishes beside its list.
@@ -97,19 +97,13 @@ struct Shared {
   uint32_t digit, above, in_digit;
 };
 
-__device__ __forceinline__ float warp_tree(float sum) {
-#pragma unroll
-  for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
-  return sum;
-}
-
 template <class D, class S, bool kParted>
 struct Decode {
   using Held = decode::Held<D, S>;
   static constexpr int kCtas = S::kCtas, kThreads = S::kThreads, kWarps = S::kWarps, kRegisters = S::kRegisters;
   static constexpr int kGroups = Held::kGroups, kSlots = kClusterSlots / kCtas;
   static constexpr uint32_t kListLength = decode::kListLength<kCtas>;
-  static constexpr uint32_t kCrowded = decode::kCrowded<kCtas>;
+  static constexpr uint32_t kMostRanked = decode::kMostRanked<kCtas>;
   static constexpr uint32_t kEager = kThreads / 8;
   static constexpr int kDigits = kThreads, kDigitBits = kDigits == 1024 ? 10 : 9;  // a thread has a digit
   static_assert(kDigits == 1 << kDigitBits && kEager <= kListLength, "sizes");
@@ -267,12 +261,13 @@ struct Decode {
   }
 
   // An edge, which is key << 32 | place, that at least `need` of this CTA's logits reach and at most `limit` >= need +
-  // 7; or 0 where the CTA has fewer. Radix select on the key, between `lowest` and `highest`, then on the place. The
+  // 7; or `lowest` where the CTA has fewer. Radix select on the key, between `lowest` and `highest`, then on the place. The
   // histogram is clear before and after.
   __device__ __forceinline__ uint64_t select(uint32_t need, uint32_t limit, uint32_t lowest, uint32_t highest) const {
-    constexpr int kLowBits = Held::kLowBits, kPerVector = D::kPerVector;
+    constexpr int kUnusedBits = D::kUnusedBits, kPerVector = D::kPerVector;
     constexpr uint32_t kAll = (1u << kPerVector) - 1;
-    uint32_t edge = lowest >> kLowBits, span = (highest >> kLowBits) - edge;  // it is among edge, ..., edge + span
+    uint32_t edge = lowest >> kUnusedBits,
+             span = (highest >> kUnusedBits) - edge;  // it is among edge, ..., edge + span
     uint32_t key = 0, above = 0, reached = 0xFFFFFFFFu;
     bool by_place = false;
     while (reached > limit) {
@@ -289,15 +284,15 @@ struct Decode {
           const uint32_t place = held.place_of(j), rest = place - edge;
           if (place < edge || rest > span) return;
 #pragma unroll
-          for (int i = 0; i < kPerVector; i++) valid &= keys[i] >> kLowBits == key ? ~0u : ~(1u << i);
+          for (int i = 0; i < kPerVector; i++) valid &= keys[i] >> kUnusedBits == key ? ~0u : ~(1u << i);
           if (valid) atomicAdd(&shared.histogram[rest >> begin], __popc(valid));
           return;
         }
-        const uint32_t digit = ((keys[0] >> kLowBits) - edge) >> begin;
+        const uint32_t digit = ((keys[0] >> kUnusedBits) - edge) >> begin;
         bool alike = true;
 #pragma unroll
         for (int i = 0; i < kPerVector; i++) {
-          const uint32_t rest = (keys[i] >> kLowBits) - edge;  // what is below the edge wraps, and is over the span
+          const uint32_t rest = (keys[i] >> kUnusedBits) - edge;  // what is below the edge wraps, and is over the span
           if (rest > span) valid &= ~(1u << i);
           alike &= rest >> begin == digit;
         }
@@ -308,7 +303,7 @@ struct Decode {
         }
 #pragma unroll
         for (int i = 0; i < kPerVector; i++) {
-          if (valid >> i & 1) atomicAdd(&shared.histogram[((keys[i] >> kLowBits) - edge) >> begin], 1u);
+          if (valid >> i & 1) atomicAdd(&shared.histogram[((keys[i] >> kUnusedBits) - edge) >> begin], 1u);
         }
       });
       __syncthreads();
@@ -328,7 +323,7 @@ struct Decode {
       const uint32_t least = held.place_of(j) >= place ? key : key + 1, first = held.first_index(j);
       uint32_t chosen = 0;
 #pragma unroll
-      for (int i = 0; i < D::kPerVector; i++) chosen |= keys[i] >> Held::kLowBits >= least ? 1u << i : 0u;
+      for (int i = 0; i < D::kPerVector; i++) chosen |= keys[i] >> D::kUnusedBits >= least ? 1u << i : 0u;
       chosen &= valid;
       if (!chosen) return;
       uint32_t at = atomicAdd(&shared.length, __popc(chosen));
@@ -369,10 +364,10 @@ struct Decode {
     __syncthreads();
   }
 
-  // Collects anew what may be among the K best of the row, no more than a list holds. `select(need, limit)` gives an
-  // edge, which `collect(edge)` applies. All CTAs of the cluster together, or each `alone`: then its own K best.
-  template <class Select, class Collect>
-  __device__ __forceinline__ void narrow(bool alone, Select select, Collect collect) {
+  // Collects anew what may be among the K best of the row, no more than a list holds. `edge_of(need, limit)` gives an
+  // edge, which `collect_from(edge)` applies. All CTAs of the cluster together, or each `alone`: then its own K best.
+  template <class EdgeOf, class CollectFrom>
+  __device__ __forceinline__ void narrow(bool alone, EdgeOf edge_of, CollectFrom collect_from) {
     __syncthreads();  // the list was sent, its length read
     shared.histogram[thread()] = 0;
     if (thread() == 0) {
@@ -383,14 +378,14 @@ struct Decode {
     uint32_t need = alone ? problem.k : (problem.k + kCtas - 1) / kCtas, limit = alone ? kOwnBest : need + kSpare;
 #pragma unroll 1
     while (true) {
-      uint64_t edge = select(need, limit);
+      uint64_t edge = edge_of(need, limit);
       if (!alone) {
         if (thread() < kCtas) shared.bound_mailbox.send(thread(), &shared.bounds[cta], edge);
         shared.bound_mailbox.wait(kParted ? 0 : 1);
         edge = shared.bounds[0];
         for (int from = 1; from < kCtas; from++) edge = min(edge, shared.bounds[from]);
       }
-      collect(edge);
+      collect_from(edge);
       __syncthreads();
       if (alone || shared.length <= kListLength) return;
       __syncthreads();  // the length is read
@@ -401,10 +396,26 @@ struct Decode {
     }
   }
 
-  // Ranks the survivors at first, first + kWarps, ... of this CTA, kAtOnce of them, by a warp, and writes those among
-  // the K best.
+  // A survivor of this CTA: lane l of a warp has the one at warp + l kWarps of the list, if there is one.
+  struct Own {
+    Candidate candidate;
+    float weight;
+    uint32_t count;  // of the list
+  };
+  static_assert(kListLength <= 32 * kWarps, "a lane for each");
+  __device__ __forceinline__ Own own_survivor(float max) const {
+    Own own{0, 0, min(shared.length, kListLength)};
+    const uint32_t at = warp() + lane() * kWarps;
+    if (at < own.count) {
+      own.candidate = shared.list[at];
+      own.weight = weight(candidate_logit(own.candidate), max, problem.scale);
+    }
+    return own;
+  }
+
+  // Ranks the survivors of lanes first, ..., first + kAtOnce - 1 by the whole warp, and writes those among the K best.
   template <int kAtOnce, class Emit>
-  __device__ __forceinline__ void rank(uint32_t first, uint32_t own, uint32_t longest, uint32_t length,
+  __device__ __forceinline__ void rank(uint32_t first, const Own& own, uint32_t longest, uint32_t length,
                                        Emit emit) const {
     constexpr uint32_t kStep = 32 / kCtas, kUnroll = 4;
     const Candidate* const list = shared.lists[lane() % kCtas];
@@ -412,8 +423,7 @@ struct Decode {
     uint32_t better[kAtOnce];
 #pragma unroll
     for (int h = 0; h < kAtOnce; h++) {
-      const uint32_t at = first + h * kWarps;
-      mine[h] = at < own ? shared.list[at] : ~Candidate{0};
+      mine[h] = __shfl_sync(kFullWarp, own.candidate, first + h);
       better[h] = 0;
     }
 #pragma unroll 1
@@ -426,17 +436,13 @@ struct Decode {
         for (int h = 0; h < kAtOnce; h++) better[h] += other > mine[h];
       }
     }
-    Candidate emitted = mine[0];
-    uint32_t its_rank = 0;
+    uint32_t its_rank = problem.k;
 #pragma unroll
     for (int h = 0; h < kAtOnce; h++) {
       const uint32_t total = warp_sum(better[h]);
-      if (lane() == h) {
-        its_rank = total;
-        emitted = mine[h];
-      }
+      if (lane() == first + h) its_rank = total;
     }
-    if (lane() < kAtOnce && first + lane() * kWarps < own && its_rank < problem.k) emit(its_rank, emitted);
+    if (warp() + lane() * kWarps < own.count && its_rank < problem.k) emit(its_rank);
   }
 
   // Where the CTA of this rank publishes in part `from`.
@@ -446,14 +452,14 @@ struct Decode {
 
   // Publishes the list and the sum. True in the cluster of the row's last CTA to do so, which then sees what all
   // published.
-  __device__ __forceinline__ bool publish(uint32_t highest) {
+  __device__ __forceinline__ bool publish_part(uint32_t highest) {
     const uint64_t at = published_at(part);
     const uint32_t length = shared.length;
     for (uint32_t i = thread(); i < max(length, kEager); i += kThreads) {
       plan.lists[at * kListLength + i] = i < length ? shared.list[i] : 0;
     }
     if (warp() == 0) {
-      const float sum = warp_tree(lane() < kWarps ? shared.warp_sums[lane()] : 0);
+      const float sum = warp_sum(lane() < kWarps ? shared.warp_sums[lane()] : 0.0f);
       if (lane() == 0) {
         reinterpret_cast<uint4&>(plan.records[at]) = make_uint4(length, highest, __float_as_uint(sum), 0);
       }
@@ -519,7 +525,7 @@ struct Decode {
 
   // The last cluster: collects what reaches a bound over all that was published, and gives the maximum of the row and
   // its sum.
-  __device__ __forceinline__ void gather(const Published& own, float& max, float& total) {
+  __device__ __forceinline__ void merge_parts(const Published& own, float& max, float& total) {
     constexpr int kRecords = (kMostParts * kCtas + 31) / 32;  // a lane
     const PartRecord* const records = plan.records + (published_at(0) - cta);
     PartRecord record[kRecords];
@@ -546,7 +552,7 @@ struct Decode {
       const float sum = record[i].sum;
       total += sum == 0 || sum != sum ? sum : sum * weight(logit_of_key(record[i].highest), max, problem.scale);
     }
-    total = warp_tree(total);
+    total = warp_sum(total);
 
     shared.bound_mailbox.wait(1);
     uint32_t bound = warp_min(static_cast<uint32_t>(shared.bounds[lane() % kCtas] >> 32));
@@ -620,7 +626,7 @@ struct Decode {
     if (warp() == 0) send_bound();
     float sum = Held::sum_against(held.group(kGroups - 1).v, scale.high, reference);
     if (kGroups > 1 && early_sum != 0) sum += early_sum * exp2_fast(early_reference - reference);
-    sum = warp_tree(sum);
+    sum = warp_sum(sum);
 
     shared.bound_mailbox.wait(0);
     const uint64_t sent = shared.bounds[lane() % kCtas];
@@ -631,7 +637,7 @@ struct Decode {
 
     // From the warp's reference to the row's maximum, which need not be a float once scaled: one rounding.
     if (__builtin_expect(fabsf(max * scale.high) >= kCoarse && max < infinity(), 0)) {
-      sum = warp_tree(held.sum_coarse(max, scale));
+      sum = warp_sum(held.sum_coarse(max, scale));
     } else if (sum != 0) {
       sum *= exp2_fast(fmaf(-max, scale.high, reference));
     }
@@ -649,7 +655,7 @@ struct Decode {
     if constexpr (kParted) {
       __syncthreads();
       if (!bounded || shared.length > kListLength) narrow_held(true);
-      if (!publish(highest)) return;
+      if (!publish_part(highest)) return;
       own = published();
       clear_slots();
       if (thread() == 0) {
@@ -657,19 +663,21 @@ struct Decode {
         shared.bound_mailbox.expect(sizeof shared.bounds);
       }
       __syncthreads();
-      gather(own, max, total);
+      merge_parts(own, max, total);
     }
 
     uint32_t length, longest;
+    Own own_best;
     for (int round = 0;; round++) {
       __syncthreads();
-      send_list(round == 0 ? kCrowded : kListLength);
+      send_list(round == 0 ? kMostRanked : kListLength);
+      own_best = own_survivor(max);
       shared.list_mailbox.wait(round);
       length = shared.lengths[lane() % kCtas];
       longest = warp_max(length);
       if (round == 1) break;
       const uint32_t survivors = warp_sum(lane() < kCtas ? length : 0);
-      if (__builtin_expect((bounded || kParted) && longest <= kCrowded && survivors <= kMaxSurvivors, 1)) break;
+      if (__builtin_expect((bounded || kParted) && longest <= kMostRanked && survivors <= kMaxSurvivors, 1)) break;
       if constexpr (kParted) {
         narrow(
             false, [&](uint32_t need, uint32_t limit) { return select_published(own, need, limit); },
@@ -687,22 +695,21 @@ struct Decode {
         const float4 four = reinterpret_cast<const float4*>(shared.sums)[i * 32 + lane()];
         total += (four.x + four.y) + (four.z + four.w);
       }
-      total = warp_tree(total);
+      total = warp_sum(total);
     }
     if (!(total < infinity())) total = quiet_nan();
     const float inverse_sum = 1.0f / total;
     if (cta == 0 && thread() == kThreads - 1) problem.log_sum_exp[row] = log_sum_exp(max, total, scale);
 
-    const uint32_t mine = shared.length;
     float* const probs = problem.probs + static_cast<uint64_t>(row) * problem.k;
     uint32_t* const indices = problem.indices + static_cast<uint64_t>(row) * problem.k;
-    auto emit = [&](uint32_t place, Candidate c) {
-      probs[place] = probability(candidate_logit(c), max, inverse_sum, total == 0, scale);
-      indices[place] = candidate_index(c);
+    const auto emit = [&](uint32_t place) {
+      probs[place] = total == 0 ? 0 : own_best.weight * inverse_sum;
+      indices[place] = candidate_index(own_best.candidate);
     };
-    uint32_t first = warp();
-    for (; first + kWarps < mine; first += 4 * kWarps) rank<4>(first, mine, longest, length, emit);
-    if (first < mine) rank<1>(first, mine, longest, length, emit);
+    uint32_t first = 0;
+    for (; warp() + (first + 1) * kWarps < own_best.count; first += 4) rank<4>(first, own_best, longest, length, emit);
+    if (warp() + first * kWarps < own_best.count) rank<1>(first, own_best, longest, length, emit);
   }
 };
 

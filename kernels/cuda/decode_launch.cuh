@@ -36,41 +36,41 @@ __global__ void FUSED_TOPK_CLUSTER_OF(S::kCtas) __launch_bounds__(S::kThreads, k
 }
 
 // A kernel and what its clusters take.
-struct Variant {
-  void (*kernel)(Problem, PartPlan);
+struct Kernel {
+  void (*function)(Problem, PartPlan);
   uint32_t ctas, threads, shared_bytes;
 };
 
 template <class D, class S, bool kParted>
-Variant variant() {
+Kernel kernel_of() {
   return {softmax_topk_decode<D, S, kParted>, S::kCtas, S::kThreads, kSharedBytes<S>};
 }
 
-// The least variant whose clusters of `ctas` hold `bytes` of a row; without a kernel where there is none.
+// The least kernel whose clusters of `ctas` hold `bytes` of a row; without a kernel where there is none.
 template <class D, bool kParted>
-Variant variant_for(uint32_t ctas, uint64_t bytes) {
+Kernel kernel_for(uint32_t ctas, uint64_t bytes) {
   constexpr uint64_t kThread = sizeof(uint4);
   constexpr int kLeast = 8 / D::kPerVector;  // vectors of 8 logits
   if (ctas == 16) {
     constexpr uint64_t kVector = 16 * 512 * kThread;
     if constexpr (kParted) {
-      if (bytes <= 2 * kVector) return variant<D, Spread<16, 512, 2, 0>, true>();
-      if (bytes <= 4 * kVector) return variant<D, Spread<16, 512, 4, 0>, true>();
+      if (bytes <= 2 * kVector) return kernel_of<D, Spread<16, 512, 2, 0>, true>();
+      if (bytes <= 4 * kVector) return kernel_of<D, Spread<16, 512, 4, 0>, true>();
     } else {
-      if (bytes <= kLeast * kVector) return variant<D, Spread<16, 512, kLeast, 0>, false>();
-      if (bytes <= 2 * kLeast * kVector) return variant<D, Spread<16, 512, 2 * kLeast, 0>, false>();
-      if (bytes <= 4 * kLeast * kVector) return variant<D, Spread<16, 512, 4 * kLeast, 0>, false>();
+      if (bytes <= kLeast * kVector) return kernel_of<D, Spread<16, 512, kLeast, 0>, false>();
+      if (bytes <= 2 * kLeast * kVector) return kernel_of<D, Spread<16, 512, 2 * kLeast, 0>, false>();
+      if (bytes <= 4 * kLeast * kVector) return kernel_of<D, Spread<16, 512, 4 * kLeast, 0>, false>();
     }
   }
   if (ctas == 4 && !kParted) {
     constexpr uint64_t kVector = 4 * 1024 * kThread;
-    if (bytes <= 4 * kVector) return variant<D, Spread<4, 1024, 2, 2>, false>();
-    if (bytes <= 8 * kVector) return variant<D, Spread<4, 1024, 4, 4>, false>();
+    if (bytes <= 4 * kVector) return kernel_of<D, Spread<4, 1024, 2, 2>, false>();
+    if (bytes <= 8 * kVector) return kernel_of<D, Spread<4, 1024, 4, 4>, false>();
   }
   if (ctas == 2 && !kParted) {
     constexpr uint64_t kVector = 2 * 1024 * kThread;
-    if (bytes <= 8 * kVector) return variant<D, Spread<2, 1024, 2, 6>, false>();
-    if (bytes <= 16 * kVector) return variant<D, Spread<2, 1024, 4, 12>, false>();
+    if (bytes <= 8 * kVector) return kernel_of<D, Spread<2, 1024, 2, 6>, false>();
+    if (bytes <= 16 * kVector) return kernel_of<D, Spread<2, 1024, 4, 12>, false>();
   }
   return {};
 }
@@ -94,13 +94,13 @@ struct Launch {
   cudaLaunchAttribute cluster;
   cudaLaunchConfig_t config;
 
-  Launch(const Variant& variant, uint32_t clusters, cudaStream_t stream) : cluster{}, config{} {
+  Launch(const Kernel& kernel, uint32_t clusters, cudaStream_t stream) : cluster{}, config{} {
     cluster.id = cudaLaunchAttributeClusterDimension;
-    cluster.val.clusterDim.x = variant.ctas;
+    cluster.val.clusterDim.x = kernel.ctas;
     cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-    config.gridDim = clusters * variant.ctas;
-    config.blockDim = variant.threads;
-    config.dynamicSmemBytes = variant.shared_bytes;
+    config.gridDim = clusters * kernel.ctas;
+    config.blockDim = kernel.threads;
+    config.dynamicSmemBytes = kernel.shared_bytes;
     config.stream = stream;
     config.attrs = &cluster;
     config.numAttrs = 1;
@@ -108,13 +108,13 @@ struct Launch {
   Launch(const Launch&) = delete;
 };
 
-inline cudaError_t allow(const Variant& variant) {
+inline cudaError_t allow(const Kernel& kernel) {
   cudaError_t status = cudaSuccess;
-  if (variant.ctas > 8)
-    status = cudaFuncSetAttribute(variant.kernel, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
-  if (status != cudaSuccess || variant.shared_bytes <= 48 * 1024) return status;
-  return cudaFuncSetAttribute(variant.kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                              static_cast<int>(variant.shared_bytes));
+  if (kernel.ctas > 8)
+    status = cudaFuncSetAttribute(kernel.function, cudaFuncAttributeNonPortableClusterSizeAllowed, 1);
+  if (status != cudaSuccess || kernel.shared_bytes <= 48 * 1024) return status;
+  return cudaFuncSetAttribute(kernel.function, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                              static_cast<int>(kernel.shared_bytes));
 }
 
 }  // namespace decode
@@ -129,14 +129,14 @@ template <class D>
 inline bool decode_fits(const Problem& problem, DecodeClusters clusters, size_t shared_bytes_a_block) {
   using namespace decode;
   const uint64_t extent = extent_of<D>(problem);
-  if (problem.k > decode::kMaxK || clusters.parts > kMostParts || problem.rows > 0x7FFFFFFFu / 16 / kMostParts)
-    return false;
-  const Variant variant =
+  if (problem.k > kMostK || clusters.parts > kMostParts) return false;
+  if (problem.rows > 0x7FFFFFFFu / 16 / kMostParts) return false;
+  const Kernel kernel =
       clusters.parts == 1
-          ? variant_for<D, false>(clusters.ctas, extent)
-          : variant_for<D, true>(clusters.ctas,
-                                 sizeof(uint4) * uint64_t{part_vectors(extent, clusters.ctas, clusters.parts)});
-  return variant.kernel && variant.shared_bytes <= shared_bytes_a_block;
+          ? kernel_for<D, false>(clusters.ctas, extent)
+          : kernel_for<D, true>(clusters.ctas,
+                                sizeof(uint4) * uint64_t{part_vectors(extent, clusters.ctas, clusters.parts)});
+  return kernel.function && kernel.shared_bytes <= shared_bytes_a_block;
 }
 
 // The scratch memory of several parts: tickets, which must be 0 before the first launch and are after
@@ -151,19 +151,18 @@ struct DecodeScratch {
   }
 };
 
-// How many rows of this shape the current device works on at once; 0 where it has no such clusters. Asks the driver: to
-// be called once a device and kept.
+// Whether clusters of so many blocks run on the current device. Asks the driver: to be called once a device and kept.
 template <class D>
-inline int decode_rows_at_once(const Problem& problem, uint32_t ctas) {
-  const decode::Variant variant = decode::variant_for<D, false>(ctas, decode::extent_of<D>(problem));
-  const decode::Launch launch(variant, 1, nullptr);
+inline bool decode_clusters_run(const Problem& problem, uint32_t ctas) {
+  const decode::Kernel kernel = decode::kernel_for<D, false>(ctas, decode::extent_of<D>(problem));
+  const decode::Launch launch(kernel, 1, nullptr);
   int clusters = 0;
-  if (decode::allow(variant) != cudaSuccess ||
-      cudaOccupancyMaxActiveClusters(&clusters, variant.kernel, &launch.config) != cudaSuccess) {
+  if (decode::allow(kernel) != cudaSuccess ||
+      cudaOccupancyMaxActiveClusters(&clusters, kernel.function, &launch.config) != cudaSuccess) {
     cudaGetLastError();  // not an error of the caller
-    return 0;
+    return false;
   }
-  return clusters;
+  return clusters > 0;
 }
 
 // One launch on the caller's stream; capturable in a graph. The problem must fit. `scratch` is unused for one part.
@@ -172,23 +171,23 @@ inline cudaError_t launch_decode(const Problem& problem, DecodeClusters clusters
   using namespace decode;
   const uint64_t extent = extent_of<D>(problem);
   PartPlan plan{};
-  Variant variant;
+  Kernel kernel;
   if (clusters.parts == 1) {
-    variant = variant_for<D, false>(clusters.ctas, extent);
+    kernel = kernel_for<D, false>(clusters.ctas, extent);
   } else {
     plan.parts = clusters.parts;
     plan.vectors = part_vectors(extent, clusters.ctas, clusters.parts);
-    variant = variant_for<D, true>(clusters.ctas, uint64_t{plan.vectors} * sizeof(uint4));
+    kernel = kernel_for<D, true>(clusters.ctas, uint64_t{plan.vectors} * sizeof(uint4));
     const DecodeScratch layout(problem.rows, clusters);
     char* const base = static_cast<char*>(scratch);
     plan.tickets = reinterpret_cast<uint32_t*>(base);
     plan.records = reinterpret_cast<PartRecord*>(base + layout.records);
     plan.lists = reinterpret_cast<Candidate*>(base + layout.lists);
   }
-  const cudaError_t status = allow(variant);
+  const cudaError_t status = allow(kernel);
   if (status != cudaSuccess) return status;
-  const Launch launch(variant, problem.rows * clusters.parts, stream);
-  return cudaLaunchKernelEx(&launch.config, variant.kernel, problem, plan);
+  const Launch launch(kernel, problem.rows * clusters.parts, stream);
+  return cudaLaunchKernelEx(&launch.config, kernel.function, problem, plan);
 }
 
 }  // namespace fused_topk

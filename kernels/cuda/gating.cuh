@@ -42,7 +42,7 @@ namespace fused_topk {
 constexpr uint32_t kGatingMaxVocab = 256;
 constexpr uint32_t kGatingMaxK = 8;
 
-constexpr int kGroup = 4;  // logits
+constexpr int kGatingGroup = 4;  // logits
 constexpr int kLanesPerRow = 8;
 constexpr float kGatingNear = -32.0f;          // above it, an exponent's difference of logits may be rounded
 constexpr float kGatingCoarse = 134217728.0f;  // 2^27: below it, a float reference is off by at most 4 powers of two
@@ -231,31 +231,18 @@ struct WarpRow {
     float sum = 0;
 #pragma unroll
     for (int i = 0; i < kPerLane; i++) sum += weight(logit[i], max, problem.scale);
-#pragma unroll
-    for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
-    return sum;
+    return warp_sum(sum);
   }
 
-  // Writes the K best. Each round takes the best logit that is left.
+  // Writes the K best.
   __device__ __forceinline__ void select(uint64_t row, float max, float inverse_sum, bool masked) {
     const uint32_t k = problem.k;
     uint32_t own_key = 0, own_index = 0;  // of the winner whose rank is this lane
-#pragma unroll 1
-    for (uint32_t rank = 0; rank < k; rank++) {
-      uint32_t best = 0, index = ~0u;
-#pragma unroll
-      for (int i = 0; i < kPerLane; i++) best = ::max(best, left[i]);
-      best = warp_max(best);
-#pragma unroll
-      for (int i = kPerLane - 1; i >= 0; i--) index = left[i] == best ? i * 32 + lane : index;
-      index = warp_min(index);
-#pragma unroll
-      for (int i = 0; i < kPerLane; i++) left[i] = i * 32 + lane == index ? 0 : left[i];
-      if (lane == rank) {
-        own_key = best;
-        own_index = index;
-      }
-    }
+    warp_select(left, k, lane, [&](uint32_t rank, uint32_t key, uint32_t index) {
+      if (lane != rank) return;
+      own_key = key;
+      own_index = index;
+    });
     if (lane >= k) return;
     const float x = own_key <= 1 ? quiet_nan() : logit_of_key(own_key - 1);
     problem.probs[row * k + lane] = probability(x, max, inverse_sum, masked, problem.scale);
@@ -295,7 +282,7 @@ struct Gating {
   using Storage = typename D::Storage;
   static constexpr bool kFloat = D::kPerVector == 4;
   static constexpr int kVectors = kVocab / (kLanesPerRow * D::kPerVector);  // a lane and row
-  static constexpr int kGroups = kVocab / (kLanesPerRow * kGroup);          // likewise
+  static constexpr int kGroups = kVocab / (kLanesPerRow * kGatingGroup);    // likewise
   static constexpr uint32_t kIndexMask = kVocab - 1;
   static constexpr uint32_t kRowBytes = kVocab * sizeof(Storage);
   static constexpr uint32_t kTileRows = kRows * 32 / kLanesPerRow;
@@ -448,7 +435,7 @@ struct Gating {
         KeyList<kGroups> list;
 #pragma unroll
         for (int g = 0; g < kGroups; g++) {
-          list.key[g] = float_key<kIndexMask>(highest[slot][g], its_max, (g * kLanesPerRow + sub) * kGroup);
+          list.key[g] = float_key<kIndexMask>(highest[slot][g], its_max, (g * kLanesPerRow + sub) * kGatingGroup);
         }
         list.dropped = INT_MIN;
         sort_keys(list.key);
@@ -462,7 +449,7 @@ struct Gating {
         for (int g = 0; g < kGroups; g++) {
           const uint4 v = vector_of(slot, g / 2);
           const uint32_t ordered = order_pair<D>(pair_max<D>(word_of(v, g % 2 * 2), word_of(v, g % 2 * 2 + 1)));
-          const uint32_t inverted = ~((g / 2 * kLanesPerRow + sub) * 8u + g % 2 * kGroup) & kIndexMask;
+          const uint32_t inverted = ~((g / 2 * kLanesPerRow + sub) * 8u + g % 2 * kGatingGroup) & kIndexMask;
           list.key[g] = max(low_key(ordered, inverted), high_key(ordered, inverted));
         }
         list.dropped = INT_MIN;

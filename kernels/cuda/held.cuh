@@ -205,8 +205,6 @@ struct Held {
     return chosen;
   }
 
-  // A key without the low bits that all logits of the dtype have alike.
-  static constexpr int kLowBits = std::is_same_v<D, F32> ? 0 : std::is_same_v<D, F16> ? 13 : 16;
   // The place of a vector in the part, highest first; log2 of how many there are.
   static constexpr int log2(uint32_t n) { return n <= 1 ? 0 : 1 + log2(n / 2); }
   static constexpr int kPlaceBits = log2(kPartVectors - 1) + 1;

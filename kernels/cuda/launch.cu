@@ -12,14 +12,14 @@
 namespace fused_topk {
 namespace {
 
-constexpr int kNarrow = 256, kWide = 512, kWidest = 1024;
+constexpr uint32_t kNarrow = 256, kWide = 512, kWidest = 1024;
 constexpr uint32_t kManyK = 512;        // beyond which what comes after the stream outweighs it
 constexpr uint32_t kDecodeRows = 12;    // as many as surely run at once
-constexpr uint32_t kMostParts = 16;     // merging costs the more, the more parts there are
+constexpr uint32_t kMostSplit = 16;     // merging costs the more, the more parts there are
 constexpr uint32_t kPartLogits = 8192;  // a part of fewer logits costs more in merging than it saves
 
-// How many clusters of the decode kernel surely run at once: of 16 blocks, one or two to a group of 16 to 18
-// multiprocessors; of 4 and 2 blocks, as many as fill five sixths of the multiprocessors, and all.
+// How rows are spread over clusters, so that all of them surely run at once. Of clusters of 16 blocks one or two fit a group
+// of 16 to 18 multiprocessors; of 4 and 2 blocks, as many as fill five sixths of the multiprocessors, and all.
 DecodeClusters decode_clusters_of(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime) {
   if (regime == Regime::decode_parts) {
     const uint64_t bytes = uint64_t{p.vocab} * bytes_per_element(dtype), whole = 512 * 1024;
@@ -45,7 +45,7 @@ bool decode_can_run(const Problem& p, DType dtype, const DeviceProperties& devic
   return false;
 }
 
-bool stream_fits(const Problem& p, DType dtype, const DeviceProperties& device, uint32_t parts, int threads) {
+bool stream_fits(const Problem& p, DType dtype, const DeviceProperties& device, uint32_t parts, uint32_t threads) {
   StreamPlan plan;
   return plan_stream(p, bytes_per_element(dtype), device, parts, threads, 1, &plan);
 }
@@ -58,9 +58,10 @@ bool narrow_is_fine(const Problem& p, DType dtype, const DeviceProperties& devic
          blocks_at_once(plan, device, kNarrow) == kThreadsPerMultiprocessor / kNarrow;
 }
 
-// The threads of a block of stream-wide.
-int wide_threads(const Problem& p, DType dtype, const DeviceProperties& device) {
-  const bool alone = p.rows <= device.multiprocessors && p.k > kManyK;
+// The threads of a block of the streaming kernel.
+uint32_t stream_threads(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime) {
+  if (regime == Regime::stream) return kNarrow;
+  const bool alone = regime == Regime::stream_wide && p.rows <= device.multiprocessors && p.k > kManyK;
   return alone && stream_fits(p, dtype, device, 1, kWidest) ? kWidest : kWide;
 }
 
@@ -106,19 +107,28 @@ uint32_t parts_of(const Problem& p, DType dtype, const DeviceProperties& device,
   if (regime != Regime::split) return 1;
   const uint32_t by_size = std::max(2u, p.vocab / kPartLogits),
                  by_tiles = p.vocab / logits_a_tile(bytes_per_element(dtype));
-  return std::max(2u, std::min({device.multiprocessors / p.rows, kMostParts, by_size, by_tiles}));
+  return std::max(2u, std::min({device.multiprocessors / p.rows, kMostSplit, by_size, by_tiles}));
 }
 
 Plan make_plan(const Problem& p, DType dtype, const DeviceProperties& device, Regime regime) {
-  if (regime == Regime::decode_parts) {
+  Plan plan{regime, 1, 0, 0, 0, 0};
+  if (regime == Regime::decode || regime == Regime::decode_parts) {
     const DecodeClusters clusters = decode_clusters_of(p, dtype, device, regime);
+    plan.ctas = clusters.ctas;
+    plan.parts = clusters.parts;
+    if (regime == Regime::decode) return plan;
     const DecodeScratch scratch(p.rows, clusters);
-    return {regime, clusters.parts, scratch.bytes, scratch.records};
+    plan.scratch_bytes = scratch.bytes;
+    plan.ticket_bytes = scratch.records;
+  } else if (regime == Regime::stream || regime == Regime::stream_wide || regime == Regime::split) {
+    plan.threads = stream_threads(p, dtype, device, regime);
+    plan.parts = parts_of(p, dtype, device, regime);
+    if (regime != Regime::split) return plan;
+    const StreamScratch scratch(p.rows, plan.parts, p.k);
+    plan.scratch_bytes = scratch.bytes;
+    plan.ticket_bytes = scratch.states;
   }
-  const uint32_t parts = parts_of(p, dtype, device, regime);
-  if (regime != Regime::split) return {regime, parts, 0, 0};
-  const StreamScratch scratch(p.rows, parts, p.k);
-  return {regime, parts, scratch.bytes, scratch.states};
+  return plan;
 }
 
 template <class D>
@@ -137,18 +147,14 @@ cudaError_t launch_small(const Problem& p, cudaStream_t stream) {
 }
 
 template <class D>
-cudaError_t launch_typed(const Problem& p, DType dtype, const DeviceProperties& device, const Plan& plan, void* scratch,
+cudaError_t launch_typed(const Problem& p, const DeviceProperties& device, const Plan& plan, void* scratch,
                          cudaStream_t stream) {
   if (plan.regime == Regime::gating) return launch_gating<D>(p, stream);
   if (plan.regime == Regime::small) return launch_small<D>(p, stream);
-  if (plan.regime == Regime::decode || plan.regime == Regime::decode_parts) {
-    return launch_decode<D>(p, decode_clusters_of(p, dtype, device, plan.regime), scratch, stream);
-  }
-  if (plan.regime == Regime::stream) return launch_stream<D, kNarrow>(p, device, 1, nullptr, stream);
-  if (plan.regime == Regime::stream_wide && wide_threads(p, dtype, device) == kWidest) {
-    return launch_stream<D, kWidest>(p, device, 1, nullptr, stream);
-  }
-  return launch_stream<D, kWide>(p, device, plan.parts, scratch, stream);
+  if (plan.ctas) return launch_decode<D>(p, {plan.ctas, plan.parts}, scratch, stream);
+  if (plan.threads == kNarrow) return launch_stream<D, kNarrow>(p, device, plan.parts, scratch, stream);
+  if (plan.threads == kWide) return launch_stream<D, kWide>(p, device, plan.parts, scratch, stream);
+  return launch_stream<D, kWidest>(p, device, plan.parts, scratch, stream);
 }
 
 }  // namespace
@@ -174,8 +180,9 @@ cudaError_t query_device(int device, DeviceProperties* properties) {
   Problem row{};
   row.rows = row.k = 1;
   row.vocab = row.row_stride = 131000;
-  if (status == cudaSuccess)
-    properties->decode_clusters = properties->major >= 9 && decode_rows_at_once<F32>(row, 16) > 0;
+  if (status == cudaSuccess) {
+    properties->decode_clusters = properties->major >= 9 && decode_clusters_run<F32>(row, 16);
+  }
   return status;
 }
 
@@ -215,11 +222,11 @@ cudaError_t launch(const Problem& problem, DType dtype, const DeviceProperties& 
                    cudaStream_t stream) {
   switch (dtype) {
     case DType::f32:
-      return launch_typed<F32>(problem, dtype, device, plan, scratch, stream);
+      return launch_typed<F32>(problem, device, plan, scratch, stream);
     case DType::f16:
-      return launch_typed<F16>(problem, dtype, device, plan, scratch, stream);
+      return launch_typed<F16>(problem, device, plan, scratch, stream);
     case DType::bf16:
-      return launch_typed<BF16>(problem, dtype, device, plan, scratch, stream);
+      return launch_typed<BF16>(problem, device, plan, scratch, stream);
   }
   return cudaErrorInvalidValue;
 }

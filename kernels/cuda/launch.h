@@ -16,8 +16,9 @@ constexpr size_t bytes_per_element(DType dtype) { return dtype == DType::f32 ? 4
 
 // Largest k, on every device.
 constexpr uint32_t kMaxK = 4096;
-// Longest row: what is counted in whole groups, of 2^20 logits at most, stays below 2^32.
-constexpr uint32_t kMaxVocab = 0xFFFFFFFFu - (1u << 24);
+// Most logits of a group of the streaming kernel, and so the longest row: what is counted in whole groups stays below 2^32.
+constexpr uint32_t kMostGroupLogits = 1u << 24;
+constexpr uint32_t kMaxVocab = 0xFFFFFFFFu - kMostGroupLogits;
 // Most rows a call.
 constexpr uint32_t kMaxRows = 0x7FFFFFFFu;
 
@@ -45,17 +46,21 @@ bool regime_of(const char* name, Regime* regime);
 struct Plan {
   Regime regime;
   uint32_t parts;        // blocks a row, or clusters for decode-parts; 1 but for that and split
+  uint32_t ctas;         // of a cluster; 0 but for decode and decode-parts
+  uint32_t threads;      // of a block; 0 but for stream, stream-wide and split
   size_t scratch_bytes;  // of device memory; 0 but for decode-parts and split
   size_t ticket_bytes;   // how much of its beginning must be 0 before the first use; a launch leaves it 0
 };
 
 // The regime that the table picks.
 Plan plan(const Problem& problem, DType dtype, const DeviceProperties& device);
-// A given one. False where it cannot run this shape on this device.
+// A given one. False where it cannot run this shape on this device, or only with more scratch memory than 64 MiB and 1 % of
+// the logits.
 bool plan_forced(const Problem& problem, DType dtype, const DeviceProperties& device, Regime regime, Plan* plan);
 
-// Launches one kernel on the stream; capturable into a graph. `problem.rows` may not be 0. Calls that may overlap need
-// scratch of their own.
+// Launches one kernel on the stream; capturable into a graph. `problem.rows` may not be 0; they may be some of the rows
+// that the plan was made for, and then give the bits that all of them give. Calls that may overlap need scratch of their
+// own.
 cudaError_t launch(const Problem& problem, DType dtype, const DeviceProperties& device, const Plan& plan, void* scratch,
                    cudaStream_t stream);
 

@@ -165,7 +165,7 @@ __device__ __forceinline__ float max_of(const uint4 (&v)[kCount]) {
   return max;
 }
 
-// One scalar, past the first-level cache.
+// One scalar, through the read-only cache.
 template <class D>
 __device__ __forceinline__ float load_logit(const typename D::Storage* at) {
   return widen<D>(__ldg(at));

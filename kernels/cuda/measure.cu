@@ -29,19 +29,18 @@ struct PinnedMemory {
   PinnedMemory(const PinnedMemory&) = delete;
   const char* bytes() const { return static_cast<const char*>(at); }
 };
+struct Event {
+  cudaEvent_t event = nullptr;
+  Event() { require(cudaEventCreate(&event)); }
+  ~Event() { cudaEventDestroy(event); }
+  Event(const Event&) = delete;
+  operator cudaEvent_t() const { return event; }
+};
 struct Stream {
+  Event begin, end;
   cudaStream_t stream = nullptr;
-  cudaEvent_t begin = nullptr, end = nullptr;
-  Stream() {
-    require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    require(cudaEventCreate(&begin));
-    require(cudaEventCreate(&end));
-  }
-  ~Stream() {
-    cudaEventDestroy(begin);
-    cudaEventDestroy(end);
-    cudaStreamDestroy(stream);
-  }
+  Stream() { require(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking)); }
+  ~Stream() { cudaStreamDestroy(stream); }
 };
 // A graph of the calls that a stream captures.
 struct Graph {

@@ -61,6 +61,17 @@ __device__ __forceinline__ uint32_t warp_sum(uint32_t value) {
   return value;
 #endif
 }
+// The same tree in every run.
+__device__ __forceinline__ float warp_sum(float value) {
+#pragma unroll
+  for (int step = 16; step; step /= 2) value += __shfl_xor_sync(kFullWarp, value, step);
+  return value;
+}
+__device__ __forceinline__ double warp_sum(double value) {
+#pragma unroll
+  for (int step = 16; step; step /= 2) value += __shfl_xor_sync(kFullWarp, value, step);
+  return value;
+}
 __device__ __forceinline__ uint32_t warp_max(uint32_t value) {
 #if __CUDA_ARCH__ >= 800
   return __reduce_max_sync(kFullWarp, value);
@@ -107,6 +118,25 @@ __device__ __forceinline__ uint32_t warp_ranked(uint32_t a, uint32_t b, uint32_t
   // Of a falling and a rising sequence, the larger ones at each place are the 32 largest of all.
   const uint32_t largest = max(warp_sort(a, lane), ~warp_sort(~b, lane));
   return __shfl_sync(kFullWarp, warp_sort(largest, lane), rank - 1);
+}
+
+// Warp: the k best of 32 kPerLane keys, of which lane l has l, l + 32, ...; of equal ones the lower index. A key of 0 takes
+// no part. Calls taken(rank, key, index) in every lane, and leaves 0 in place of what was taken.
+template <int kPerLane, class Taken>
+__device__ __forceinline__ void warp_select(uint32_t (&keys)[kPerLane], uint32_t k, uint32_t lane, Taken taken) {
+#pragma unroll 1
+  for (uint32_t rank = 0; rank < k; rank++) {
+    uint32_t best = 0, index = kNotFound;
+#pragma unroll
+    for (int i = 0; i < kPerLane; i++) best = max(best, keys[i]);
+    best = warp_max(best);
+#pragma unroll
+    for (int i = kPerLane - 1; i >= 0; i--) index = keys[i] == best ? i * 32 + lane : index;
+    index = warp_min(index);
+#pragma unroll
+    for (int i = 0; i < kPerLane; i++) keys[i] = i * 32 + lane == index ? 0 : keys[i];
+    taken(rank, best, index);
+  }
 }
 
 // The candidate buffer of a block of kThreads and everything that works on it.
@@ -291,8 +321,7 @@ struct Selection {
     first = __shfl_sync(kFullWarp, first, 0);
     uint32_t place = first + inclusive - n, end = first + all;
     if (__builtin_expect(end > capacity, 0)) {
-      const uint32_t refused =
-          __ballot_sync(kFullWarp, n != 0 && place + n > capacity);  // the last lanes that have any
+      const uint32_t refused = __ballot_sync(kFullWarp, n != 0 && place + n > capacity);  // the last that have any
       end = __shfl_sync(kFullWarp, place, __ffs(refused) - 1);
       if (lane() == 0) atomicMin(&control.refused, end);
     }

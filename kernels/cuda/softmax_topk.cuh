@@ -141,9 +141,7 @@ struct ThreadSum {
 __device__ __forceinline__ PartialSum warp_merge(float reference, double sum) {
   const float common = logit_of_key(warp_max(sum == 0 ? kKeyNaN : order_key(reference)));
   if (sum != 0) sum *= exp2_fast(reference - common);
-#pragma unroll
-  for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
-  return {common, sum};
+  return {common, warp_sum(sum)};
 }
 
 template <class D, int kThreads, int kStages>
@@ -458,9 +456,7 @@ struct Stream {
       const float shift = static_cast<float>(part.reference - static_cast<double>(max) * problem.scale.high);
       if (part.sum != 0) sum += static_cast<float>(part.sum) * exp2_fast(shift);
     }
-#pragma unroll
-    for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
-    return totals_against(max, sum);
+    return totals_against(max, warp_sum(sum));
   }
 
   __device__ __forceinline__ static RowTotals totals_against(float max, float sum) {

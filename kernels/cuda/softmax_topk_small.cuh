@@ -49,22 +49,9 @@ __device__ __noinline__ uint32_t select_whole_keys(const typename D::Storage* st
     const uint32_t index = i * 32 + lane;
     key[i] = index < vocab ? order_key(load_logit<D>(start + index)) + 1 : 0;
   }
-  for (uint32_t rank = 0; rank < k; rank++) {
-    uint32_t highest = 0, index = kNotFound;
-#pragma unroll
-    for (int i = 0; i < kPerLane; i++) highest = max(highest, key[i]);
-    highest = warp_max(highest);
-#pragma unroll
-    for (int i = kPerLane - 1; i >= 0; i--) {
-      if (key[i] == highest) index = i * 32 + lane;
-    }
-    index = warp_min(index);
+  warp_select(key, k, lane, [&](uint32_t rank, uint32_t, uint32_t index) {
     if (lane == rank) mine = index;
-#pragma unroll
-    for (int i = 0; i < kPerLane; i++) {
-      if (i * 32 + lane == index) key[i] = 0;
-    }
-  }
+  });
   return mine;
 }
 
@@ -102,9 +89,7 @@ __global__ void __launch_bounds__(kSmallThreads) softmax_topk_small(const __grid
   for (int i = 0; i < kPerLane; i++) {
     sums[i % 4] += exp2_fast(fmaf(0.5f, logit[i], -half_max) * (2 * scale.high));
   }
-  float sum = (sums[0] + sums[1]) + (sums[2] + sums[3]);
-#pragma unroll
-  for (int step = 16; step; step /= 2) sum += __shfl_xor_sync(kFullWarp, sum, step);
+  float sum = warp_sum((sums[0] + sums[1]) + (sums[2] + sums[3]));
   if (max == infinity()) sum = quiet_nan();
 
   sort_registers(word);
@@ -131,11 +116,7 @@ __global__ void __launch_bounds__(kSmallThreads) softmax_topk_small(const __grid
     problem.probs[row * k + lane] = probability(x, max, 1.0f / sum, sum == 0, scale);
     problem.indices[row * k + lane] = index;
   }
-  if (lane == 0) {
-    problem.log_sum_exp[row] = sum != sum ? quiet_nan()
-                               : sum == 0 ? -infinity()
-                                          : fmaf(max, scale.high * 0.69314718f, logf(sum));
-  }
+  if (lane == 0) problem.log_sum_exp[row] = log_sum_exp(max, sum, scale);
 }
 
 }  // namespace fused_topk

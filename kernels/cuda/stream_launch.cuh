@@ -12,7 +12,6 @@ constexpr uint32_t kThreadsPerMultiprocessor = 1024;  // what the registers of t
 constexpr size_t kReservedShared = 1024;              // bytes that a block takes beside its own
 constexpr uint32_t kLeastGroups = 2048;               // of a part, that a buffer must leave place for
 constexpr size_t kMostExtra = 16 << 10;               // bytes by which a buffer is enlarged where they are free
-constexpr uint32_t kMostGroupShift = 31;
 
 constexpr uint32_t logits_a_tile(size_t bytes_per_logit) { return kTileVectors * 16 / bytes_per_logit; }
 
@@ -51,8 +50,10 @@ inline bool plan_stream(const Problem& p, size_t bytes_per_logit, const DevicePr
   // In 16 bits these are 32 logits, all of which reach the edge in a sorted row: half of them, where many are opened.
   if (bytes_per_logit == 2 && p.k > kFewK && threads <= 256) shift = 1;
   if (groups(2) < 4 * uint64_t{p.k}) shift = 0;  // or a quarter of the row would be opened
+  // A group of several tiles spreads over the tiles of all parts.
+  const auto logits_of_group = [&](uint32_t shift) { return (tile << shift >> 7) * (shift > 7 ? parts : 1); };
   while (!fits(shift)) {
-    if (shift++ == kMostGroupShift) return false;
+    if (logits_of_group(++shift) > kMostGroupLogits) return false;
   }
   const size_t group_count = (groups(shift) + 4) / 4 * 4;  // the threads read four at a time
 
@@ -87,13 +88,14 @@ struct StreamScratch {
 };
 
 template <class D, int kThreads, int kStages>
-cudaError_t launch_stages(const Problem& p, const StreamPlan& plan, cudaStream_t stream) {
+cudaError_t launch_stages(const Problem& p, const DeviceProperties& device, const StreamPlan& plan,
+                          cudaStream_t stream) {
   const auto kernel = softmax_topk_stream<D, kThreads, kStages>;
-  const uint32_t bytes = stream_shared_bytes(plan);
+  // As much as there is, not as this launch needs: other threads launch the same kernel with other plans.
   const cudaError_t status =
-      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+      cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(device.shared_bytes));
   if (status != cudaSuccess) return status;
-  kernel<<<dim3(p.rows, plan.parts), kThreads, bytes, stream>>>(p, plan);
+  kernel<<<dim3(p.rows, plan.parts), kThreads, stream_shared_bytes(plan), stream>>>(p, plan);
   return cudaGetLastError();
 }
 
@@ -131,8 +133,8 @@ cudaError_t launch_stream(const Problem& p, const DeviceProperties& device, uint
     plan.multiprocessors = device.multiprocessors;
     plan.stagger = static_cast<uint32_t>(1000 * row_bytes * device.multiprocessors / device.bytes_per_microsecond);
   }
-  if (stages == 1) return launch_stages<D, kThreads, 1>(p, plan, stream);
-  if constexpr (kBlocks >= 2) return launch_stages<D, kThreads, 2>(p, plan, stream);
+  if (stages == 1) return launch_stages<D, kThreads, 1>(p, device, plan, stream);
+  if constexpr (kBlocks >= 2) return launch_stages<D, kThreads, 2>(p, device, plan, stream);
   return cudaErrorInvalidConfiguration;
 }
 

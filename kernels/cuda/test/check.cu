@@ -356,34 +356,45 @@ struct Checker {
   }
 };
 
-// Whether the streaming kernel, which takes what no other does, can be launched for every k and vocab that launch.h allows.
+// Whether the table picks a kernel that can be launched for every rows, k and vocab that launch.h allows, and whether the
+// streaming kernel, which takes what no other does, always can.
 int check_plans() {
   struct Generation {
     int major, minor;
     uint32_t multiprocessors, kilobytes, kilobytes_multiprocessor;
   };
   uint64_t run = 0, failed = 0;
+  const auto check = [&](const Generation& g, const DeviceProperties& device, uint32_t rows, uint32_t k,
+                         uint64_t vocab) {
+    if (vocab < k) return;
+    for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
+      Problem p{};
+      p.rows = rows, p.vocab = static_cast<uint32_t>(vocab), p.row_stride = vocab, p.k = k;
+      Plan chosen;
+      const bool streams = plan_forced(p, dtype, device, Regime::stream, &chosen);
+      const Regime picked = plan(p, dtype, device).regime;
+      run++;
+      if (streams && plan_forced(p, dtype, device, picked, &chosen)) continue;
+      failed++;
+      std::printf("NO PLAN sm_%d%d rows %u vocab %u k %u, %s\n", g.major, g.minor, rows, p.vocab, k, name_of(picked));
+    }
+  };
   for (const Generation& g : {Generation{7, 5, 40, 64, 64},
                               {8, 0, 108, 163, 164},
                               {8, 6, 84, 99, 100},
                               {9, 0, 132, 227, 228},
                               {10, 0, 148, 227, 228},
                               {12, 0, 170, 99, 100}}) {
-    const DeviceProperties device{
-        g.major, g.minor, g.multiprocessors, g.kilobytes * 1024, g.kilobytes_multiprocessor * 1024, 1e6, false};
-    for (uint32_t k = 1; k <= kMaxK; k += k < 64 || k > kMaxK - 80 ? 1 : 61) {
-      for (uint64_t vocab : {uint64_t{k}, uint64_t{k} * 2, uint64_t{50257}, uint64_t{1000003}, uint64_t{kMaxVocab}}) {
-        if (vocab < k) continue;
-        for (DType dtype : {DType::f32, DType::f16, DType::bf16}) {
-          Problem p{};
-          p.rows = 1000, p.vocab = static_cast<uint32_t>(vocab), p.row_stride = vocab, p.k = k;
-          Plan chosen;
-          const bool streams = plan_forced(p, dtype, device, Regime::stream, &chosen);
-          const Regime picked = plan(p, dtype, device).regime;
-          run++;
-          if (streams && plan_forced(p, dtype, device, picked, &chosen)) continue;
-          failed++;
-          std::printf("NO PLAN sm_%d%d vocab %u k %u, %s\n", g.major, g.minor, p.vocab, k, name_of(picked));
+    for (const bool clusters : {false, true}) {
+      if (clusters && g.major < 9) continue;
+      const DeviceProperties device{
+          g.major, g.minor, g.multiprocessors, g.kilobytes * 1024, g.kilobytes_multiprocessor * 1024, 1e6, clusters};
+      for (uint32_t rows : {1, 12, 27, 66, 200, 1000}) {
+        for (uint32_t k = 1; k <= kMaxK; k += k < 64 || k > kMaxK - 80 ? 1 : 61) {
+          for (uint64_t vocab :
+               {uint64_t{k}, uint64_t{k} * 2, uint64_t{50257}, uint64_t{1000003}, uint64_t{kMaxVocab}}) {
+            check(g, device, rows, k, vocab);
+          }
         }
       }
     }
@@ -408,10 +419,11 @@ int main(int argc, char** argv) {
       {3, 1, 1},      {9, 31, 8},      {9, 33, 33},     {9, 64, 8},       {9, 100, 8},      {40, 104, 7},
       {9, 200, 5},    {8, 256, 8},     {9, 1000, 50},   {8, 1024, 32},    {9, 4097, 256},   {8, 5000, 4096},
       {9, 20011, 50}, {16, 20011, 50}, {8, 50257, 256}, {8, 40000, 1000}, {64, 6007, 1500}, {140, 40000, 600}};
-  const std::vector<Shape> more = {{1, 128256, 50}, {8, 128256, 1},     {16, 50257, 7},    {8, 151936, 1024},
-                                   {8, 262144, 64}, {9, 128256, 4096},  {3, 1000003, 256}, {65537, 33, 2},
-                                   {65537, 255, 8}, {1024, 50257, 256}, {300, 32000, 2},   {8, 32000, 513},
-                                   {8, 4096, 4096}, {2000, 2049, 1000}, {64, 128256, 1024}};
+  const std::vector<Shape> more = {{1, 128256, 50},  {8, 128256, 1},     {16, 50257, 7},     {8, 151936, 1024},
+                                   {8, 262144, 64},  {9, 128256, 4096},  {3, 1000003, 256},  {65537, 33, 2},
+                                   {65537, 255, 8},  {1024, 50257, 256}, {300, 32000, 2},    {8, 32000, 513},
+                                   {8, 4096, 4096},  {2000, 2049, 1000}, {64, 128256, 1024}, {16, 128256, 50},
+                                   {27, 70001, 256}, {64, 128256, 50}};
   // A row of one part and a part of a row reach every phase of a stream with one overflow of the buffer.
   const std::vector<Shape> tiny_shapes = {{2, 33, 8}, {33, 104, 8}, {2, 12007, 50}, {1, 6007, 1500}};
   for (int data = 0; data < kDataKinds; data++) {

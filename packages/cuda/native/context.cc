@@ -8,6 +8,28 @@
 
 namespace fused_topk {
 
+namespace {
+
+// A device, current on this thread until the end of a scope: the thread is JavaScript's, and other libraries use it too.
+class DeviceGuard {
+ public:
+  explicit DeviceGuard(int device) {
+    if (cudaGetDevice(&before_) != cudaSuccess) before_ = device;
+    status_ = cudaSetDevice(device);
+  }
+  DeviceGuard(const DeviceGuard&) = delete;
+  ~DeviceGuard() {
+    if (status_ == cudaSuccess) cudaSetDevice(before_);
+  }
+  cudaError_t status() const { return status_; }
+
+ private:
+  int before_;
+  cudaError_t status_;
+};
+
+}  // namespace
+
 Context::Context(int device) : device_(device) {
   int count = 0;
   require(cudaGetDeviceCount(&count), "find a device");
@@ -87,7 +109,8 @@ void Context::free_upload(void* memory) {
 }
 
 bool Context::is_device_memory(const void* address) const {
-  enter();
+  const DeviceGuard guard(device_);
+  require(guard.status(), "select the device");
   cudaPointerAttributes attributes;
   const cudaError_t status = cudaPointerGetAttributes(&attributes, address);
   if (status == cudaErrorInvalidValue) {
@@ -102,8 +125,8 @@ bool Context::is_device_memory(const void* address) const {
 
 void Context::release() {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (cudaSetDevice(device_) != cudaSuccess)
-    return;  // the process ends, or the device is lost: nothing is left to free
+  const DeviceGuard guard(device_);
+  if (guard.status() != cudaSuccess) return;  // the process ends, or the device is lost: nothing is left to free
   idle_.clear();
   copy_threads_.reset();
   for (void* memory : uploads_) cudaFree(memory);

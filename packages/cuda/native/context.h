@@ -52,7 +52,7 @@ class Context {
   void free_upload(void* memory);
   // Whether the device can read at this address.
   bool is_device_memory(const void* address) const;
-  // Frees everything; nothing may be under way.
+  // Waits for the device and frees everything; no call may be under way.
   void release();
 
  private:

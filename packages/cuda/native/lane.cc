@@ -39,22 +39,18 @@ struct Lane::Call {
   float* log_sum_exp;
 };
 
-Lane::Lane() {
-  for (cudaStream_t* stream : {&stream_, &copies_}) {
-    require(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "create a stream");
-  }
-  for (cudaEvent_t* event : {&arrived_[0], &arrived_[1], &read_[0], &read_[1], &done_}) {
-    require(cudaEventCreateWithFlags(event, cudaEventDisableTiming | cudaEventBlockingSync), "create an event");
-  }
+Stream::Stream() { require(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "create a stream"); }
+
+Stream::~Stream() {
+  cudaStreamSynchronize(stream_);
+  cudaStreamDestroy(stream_);
 }
 
-Lane::~Lane() {
-  for (cudaStream_t stream : {copies_, stream_}) {
-    cudaStreamSynchronize(stream);
-    cudaStreamDestroy(stream);
-  }
-  for (cudaEvent_t event : {arrived_[0], arrived_[1], read_[0], read_[1], done_}) cudaEventDestroy(event);
+Event::Event() {
+  require(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming | cudaEventBlockingSync), "create an event");
 }
+
+Event::~Event() { cudaEventDestroy(event_); }
 
 void Lane::run(const LogitsView& logits, const CallShape& shape, const CallResults& results,
                const DeviceProperties& device, CopyThreads& threads) {

@@ -31,7 +31,7 @@ export interface CudaBackend extends Backend {
    * A host array is copied by up to ten threads through pinned memory while the kernel runs on the rows that are there,
    * so it may be larger than the device's memory. For each call at a time the backend keeps, until it is disposed, at most
    * 32 MiB of pinned memory and 129 MiB of device memory for logits (beyond 64 MiB a row: two rows), less where the
-   * arrays were smaller, and as much as the results take in both. The array may not change before the promise settles.
+   * arrays were smaller, up to 7 MiB of device memory for rows that are split, and as much as the results take in both. The array may not change before the promise settles.
    *
    * @throws {FusedTopKError} as a rejection: `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_MEMORY`, `ERR_DEVICE_LOST`,
    *   `ERR_DISPOSED`, `ERR_DEVICE`.
@@ -71,9 +71,7 @@ export async function createCudaBackend(options: CudaBackendOptions = {}): Promi
 export async function openDevice(
   options: CudaBackendOptions,
 ): Promise<{ native: Native; context: NativeContext; device: string }> {
-  if (typeof options !== "object" || options === null) {
-    throw invalidArgument("options", "an object", options, "Pass { device: 0 } or nothing.");
-  }
+  requireObject(options, "Pass { device: 0 } or nothing.");
   const { device = 0 } = options;
   if (!Number.isInteger(device) || device < 0 || device > 0x7fffffff) {
     throw invalidArgument("device", "an integer >= 0", device, "Pass the index of a CUDA device; 0 is the first.");
@@ -84,6 +82,10 @@ export async function openDevice(
   } catch (failure) {
     throw nativeError(failure);
   }
+}
+
+function requireObject(options: unknown, fix: string): void {
+  if (typeof options !== "object" || options === null) throw invalidArgument("options", "an object", options, fix);
 }
 
 /** The bytes of an array, whatever its type, in place. */
@@ -131,6 +133,7 @@ class Implementation implements CudaBackend {
 
   async upload(logits: HostLogits, options: { dtype?: DType } = {}): Promise<DeviceLogits> {
     this.#requireUsable();
+    requireObject(options, 'Pass { dtype: "f16" } or nothing.');
     const { length, dtype } = hostMemory(logits, options.dtype);
     if (options.dtype !== undefined && options.dtype !== dtype) {
       throw invalidArgument("dtype", `"${dtype}", the type of logits,`, options.dtype, "Leave dtype out.");
@@ -143,6 +146,7 @@ class Implementation implements CudaBackend {
 
   wrap(pointer: bigint, options: { length: number; dtype: DType }): DeviceLogits {
     this.#requireUsable();
+    requireObject(options, 'Pass { length, dtype: "f16" }.');
     const { length, dtype } = options;
     if (!["f32", "f16", "bf16"].includes(dtype)) {
       throw invalidArgument("dtype", '"f32", "f16" or "bf16"', dtype, "Say what the memory holds.");

@@ -1,5 +1,5 @@
 /** Logits in device memory. */
-import { bytesPerElement, type DType, disposedError } from "@fused-topk/core";
+import { type DType, disposedError } from "@fused-topk/core";
 
 /** Logits in the memory of a CUDA device, made by `CudaBackend.upload` or `CudaBackend.wrap`. */
 export interface DeviceLogits {
@@ -36,10 +36,6 @@ export class OwnLogits implements DeviceLogits {
     this.dtype = dtype;
     this.#pointer = pointer;
     this.#release = release;
-  }
-
-  get bytes(): number {
-    return this.length * bytesPerElement[this.dtype];
   }
 
   /** @throws {FusedTopKError} `ERR_DISPOSED` after `free()`. */

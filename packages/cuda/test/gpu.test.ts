@@ -39,11 +39,13 @@ describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)
     await expect(backend.softmaxTopK(device, options)).rejects.toMatchObject({ code: "ERR_DISPOSED" });
   });
 
-  // Host logits pass through the device in groups of rows: five, two of a small vocabulary, two of rows that are split.
+  // Host logits pass through the device in groups of rows: five, two of a small vocabulary, two of rows that are split, two
+  // of which the second would run in larger blocks if it were a call of its own.
   for (const [rows, vocab, k] of [
     [1400, 50257, 256],
     [300_000, 64, 6],
     [64, 300_001, 50],
+    [200, 128_256, 1024],
   ] as const) {
     test(`host logits of ${rows} x ${vocab}, in groups, give the bits that uploaded ones give`, async () => {
       const rowStride = vocab + 3;
@@ -74,6 +76,20 @@ describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)
     });
   });
 
+  test("calls of one kernel with different k at the same time do not disturb each other", async () => {
+    const [rows, vocab] = [200, 50257];
+    const device = await backend.upload(pseudoRandom(rows * vocab));
+    const solve = (k: number) => backend.softmaxTopK(device, { rows, vocab, k });
+    const [few, many] = [await solve(50), await solve(1024)];
+    const calls = Array.from({ length: 40 }, (_, i) => solve(i % 2 ? 50 : 1024));
+    (await Promise.all(calls)).forEach((result, i) => {
+      expect(Buffer.compare(Buffer.from(result.indices.buffer), Buffer.from((i % 2 ? few : many).indices.buffer))).toBe(
+        0,
+      );
+    });
+    await device.free();
+  });
+
   test("free waits for the calls under way", async () => {
     const device = await backend.upload(logits);
     const calls = [1, 2, 3].map(() => backend.softmaxTopK(device, options));
@@ -99,6 +115,12 @@ describe.skipIf(process.env.FUSED_TOPK_GPU !== "1")("on a GPU (FUSED_TOPK_GPU=1)
 
   test("upload refuses a dtype that is not the array's", async () => {
     await expect(backend.upload(logits, { dtype: "f16" })).rejects.toMatchObject({ code: "ERR_INVALID_ARGUMENT" });
+  });
+
+  test("wrap and upload refuse options that are no object", async () => {
+    const none = null as unknown as { length: number; dtype: "f32" };
+    expect(() => backend.wrap(4n, none)).toThrow(/Expected an object for options but received null/);
+    await expect(backend.upload(logits, none)).rejects.toThrow(/Expected an object for options but received null/);
   });
 
   test("wrap refuses what is no device memory", () => {

@@ -228,7 +228,7 @@ cudaError_t query_device(int, DeviceProperties* properties) {
 }
 
 // The ticket and the scratch memory are those of a split row, so that launches which overlap are seen.
-Plan plan(const Problem&, DType, const DeviceProperties&) { return {Regime::split, 2, 16, 8}; }
+Plan plan(const Problem&, DType, const DeviceProperties&) { return {Regime::split, 2, 0, 512, 16, 8}; }
 
 // Instead of softmax and top-k: a sum over each row, its last logits, and its place modulo 256 bytes. The sums are taken at
 // once, the last logits so late that the next group but one would be there if nothing held it back.

@@ -143,6 +143,13 @@ static void check_failures() {
     expect(throws_failure([&] { is_right(logits, large, run); }), "a failure wakes those who wait");
     fake_cuda::fail_call(0);
   }
+  for (size_t n = 1; n <= 7; n++) {
+    fake_cuda::fail_call(n);
+    const size_t alive = fake_cuda::alive();
+    expect(throws_failure([] { Lane lane; }), "a failure while a lane is made is thrown");
+    expect(fake_cuda::alive() == alive, "a lane that was not made leaves nothing");
+    fake_cuda::fail_call(0);
+  }
   const size_t before = fake_cuda::device_bytes();
   fake_cuda::fail_call(25);
   expect(throws_failure([&] { context.upload(logits.data(), logits.size() * sizeof(float)); }),
