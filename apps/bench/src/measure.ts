@@ -11,7 +11,7 @@ import type {
   ScenarioRecord,
   SkippedRecord,
 } from "./schema.js";
-import { quantile } from "./statistics.js";
+import { quantile, rounded } from "./statistics.js";
 
 /** A device that scenarios are measured on. */
 export interface MeasuredDevice extends DeviceRecord {
@@ -189,7 +189,7 @@ function record(
     variant,
     path,
     sets,
-    samples: microseconds.map((sample) => rounded(sample)),
+    samples: microseconds.map(rounded),
     median: rounded(median),
     p10: rounded(quantile(microseconds, 0.1)),
     p90: rounded(quantile(microseconds, 0.9)),
@@ -216,8 +216,4 @@ function setRatios(measurements: MeasurementRecord[]): void {
 function isUnable(error: unknown): boolean {
   const unable = ["ERR_OUT_OF_MEMORY", "ERR_INVALID_ARGUMENT"];
   return error instanceof RangeError || (error instanceof FusedTopKError && unable.includes(error.code));
-}
-
-function rounded(value: number): number {
-  return Number(value.toPrecision(5));
 }

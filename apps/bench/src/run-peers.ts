@@ -22,7 +22,7 @@ import { drawText } from "./table.js";
 const defaultShapes = ["1x50257:50", "1x128256:50", "8x128256:50", "64x50257:256", "1x151936:1024"];
 const defaultShapesOnGpu = ["1x128256:50", "8x128256:50", "64x128256:50", "1024x50257:256", "4096x128256:20"];
 
-/** @returns the exit status: 1 when a result was wrong. */
+/** @returns the exit status: 1 when a result was wrong, or there is none. */
 export async function runPeers(options: Options, argv: readonly string[]): Promise<number> {
   const file = await readLogits(options);
   const onGpuAlone = options.backends !== undefined;
@@ -67,11 +67,10 @@ export async function runPeers(options: Options, argv: readonly string[]): Promi
     };
     const input = makeInput(scenario, file, options.seed);
     const effort = effortOf("gpu", options.quick);
-    const { measured: times, absent: failed } = await measureDevicePeers(onGpu.found, input, effort, onPeer);
-    const records = inRatio([
-      ...times,
-      ...(await measurePeers(onHost.found, input, peerEffort(options.quick), onPeer)),
-    ]);
+    const onDevice = await measureDevicePeers(onGpu.found, input, effort, onPeer);
+    const inArray = await measurePeers(onHost.found, input, peerEffort(options.quick), onPeer);
+    const records = inRatio([...onDevice.measured, ...inArray.measured]);
+    const failed = [...onDevice.absent, ...inArray.absent];
     measured.push(...records);
     absent.push(...failed);
     progress.clear();
@@ -88,7 +87,7 @@ export async function runPeers(options: Options, argv: readonly string[]): Promi
     await writeFile(options.json, formatResultFile(result));
     print(`\nWrote ${options.json}`);
   }
-  return wrong.length === 0 ? 0 : 1;
+  return measured.length === 0 || wrong.length > 0 ? 1 : 0;
 }
 
 /** A line for each reason, with the peers that it keeps away, and one on how to get them. */

@@ -43,7 +43,10 @@ describe("the check of a result", () => {
   it("fails NaN where a number belongs", () => {
     const off = right();
     off.probs[3] = Number.NaN;
-    expect(checkResult("cpu", "unfused", expected, off).passed).toBe(false);
+    expect(checkResult("cpu", "unfused", expected, off)).toMatchObject({
+      maxRelativeError: Number.MAX_VALUE, // which JSON holds
+      passed: false,
+    });
   });
 
   it("lets the unfused baseline swap near ties, but not miss a probability", () => {
@@ -52,6 +55,35 @@ describe("the check of a result", () => {
     expect(checkResult("cpu", "unfused", expected, swapped).passed).toBe(true);
     swapped.probs[4]! *= 0.5;
     expect(checkResult("cpu", "unfused", expected, swapped).passed).toBe(false);
+  });
+
+  it.each([
+    ["no row", { rows: 0, k: 5, length: 0 }],
+    ["one row of seven", { rows: 1, k: 5, length: 5 }],
+    ["k 1 of 5", { rows: 7, k: 1, length: 7 }],
+    ["one row that calls itself seven", { rows: 7, k: 5, length: 5 }],
+  ])("fails a result of another size: %s", (_, { rows, k, length }) => {
+    const { probs, indices, logSumExp } = right();
+    const short = { rows, k, probs: probs.slice(0, length), indices: indices.slice(0, length), logSumExp };
+    expect(checkResult("cuda", "fused", expected, short)).toMatchObject({ rows: 0, passed: false });
+  });
+
+  it("takes fewer rows where fewer were asked for", () => {
+    const { probs, indices } = right();
+    const first = { probs: probs.slice(0, 15), indices: indices.slice(0, 15) };
+    expect(checkResult("cuda", "fused", expected, first, 3)).toMatchObject({ rows: 3, passed: true });
+    expect(checkResult("cuda", "fused", expected, first, 2)).toMatchObject({ rows: 0, passed: false });
+  });
+
+  it("lets a GPU flush a probability below 1e-30, and no CPU", () => {
+    const logits = Float32Array.of(0, -69.3); // exp(-69.3) is 8e-31
+    const small = { ...scenario, rows: 1, vocab: 2, k: 2 };
+    const flushed = softmaxTopKReference(logits, { rows: 1, vocab: 2, k: 2 });
+    flushed.probs[1] = 0;
+    const passes = (["cuda", "webgpu", "wasm", "cpu"] as const).filter(
+      (backend) => checkResult(backend, "fused", expectedOf(small, logits, 1), flushed).passed,
+    );
+    expect(passes).toEqual(["cuda", "webgpu"]);
   });
 
   it("says how many rows it compared where the reference answers only some", () => {

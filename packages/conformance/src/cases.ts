@@ -1,6 +1,13 @@
 /** The cases and their runner, without a test framework: for Node, Deno, a browser page and the bench. */
 export { type ArrayKind, catalogue, type Family, type Input, inputsOf } from "./catalogue.js";
-export { type Comparison, compare, probabilityBound } from "./compare.js";
+export {
+  type Comparison,
+  compare,
+  isLogSumExpRight,
+  isProbabilityRight,
+  probabilityBound,
+  probabilityErrorOf,
+} from "./compare.js";
 export { type Distribution, type DistributionName, distributions } from "./distributions.js";
 export { type FuzzOptions, type FuzzReport, fuzz } from "./fuzz.js";
 export { makeLogits, optionsOf } from "./logits.js";
@@ -9,8 +16,6 @@ export {
   type Call,
   type GroupReport,
   type Progress,
-  type Report,
   type RunOptions,
   runCases,
-  runFamily,
 } from "./run.js";

@@ -23,19 +23,41 @@ export interface Comparison {
 }
 
 /**
- * Compares a result with the reference.
- *
- * Indices are equal. A probability is within the bound of its backend, NaN where it is NaN; on a GPU one of at most 1e-30
- * may be anything from 0 to a hundredth above it. A logSumExp is within that same bound, which is what the error of the sum
- * becomes under the logarithm, plus the rounding of max / temperature and of the result: 2^-22 of their size.
+ * Whether a probability is what the contract allows where the reference has `expected`: within the bound of its backend, NaN
+ * where that is NaN; on a GPU one of at most 1e-30 may be anything from 0 to a hundredth above it.
+ */
+export function isProbabilityRight(actual: number, expected: number, name: BackendName): boolean {
+  if (Number.isNaN(expected)) return Number.isNaN(actual);
+  const mayFlush = name === "cuda" || name === "webgpu";
+  if (mayFlush && expected <= FLUSHED) return actual >= 0 && actual <= 1.01 * expected + SMALLEST_FLOAT32;
+  return Math.abs(actual - expected) <= probabilityBound[name] * expected + SMALLEST_FLOAT32;
+}
+
+/**
+ * Whether a logSumExp is within the bound of the probabilities, which is what the error of the sum becomes under the
+ * logarithm, plus the rounding of max / temperature and of the result: 2^-22 of their size.
+ */
+export function isLogSumExpRight(actual: number, expected: number, vocab: number, bound: number): boolean {
+  if (Object.is(actual, expected)) return true;
+  return Math.abs(actual - expected) <= bound + 2 ** -22 * (Math.abs(expected) + Math.log(vocab));
+}
+
+/**
+ * The relative error of a probability, 0 where the reference has none above 1e-30. Finite, so that JSON holds it: the largest
+ * number where the probability is none.
+ */
+export function probabilityErrorOf(actual: number, expected: number): number {
+  return expected > FLUSHED ? finite(Math.abs(actual - expected) / expected) : 0;
+}
+
+/**
+ * Compares a result with the reference: its indices are equal, its probabilities and logSumExp right by the rules above.
  */
 export function compare(actual: SoftmaxTopK, expected: SoftmaxTopK, vocab: number, name: BackendName): Comparison {
   const { rows, k } = expected;
   const shape = wrongShape(actual, rows, k);
   if (shape) return { probabilityError: 0, logSumExpError: 0, failure: shape };
 
-  const bound = probabilityBound[name];
-  const mayFlush = name === "cuda" || name === "webgpu";
   let probabilityError = 0;
   let logSumExpError = 0;
   let failure: string | undefined;
@@ -48,23 +70,22 @@ export function compare(actual: SoftmaxTopK, expected: SoftmaxTopK, vocab: numbe
     }
     const p = actual.probs[at]!;
     const q = expected.probs[at]!;
-    const right = Number.isNaN(q)
-      ? Number.isNaN(p)
-      : mayFlush && q <= FLUSHED
-        ? p >= 0 && p <= 1.01 * q + SMALLEST_FLOAT32
-        : Math.abs(p - q) <= bound * q + SMALLEST_FLOAT32;
-    if (!right) fail(place(at, k), "probability", q, p);
-    if (q > FLUSHED) probabilityError = Math.max(probabilityError, Math.abs(p - q) / q);
+    if (!isProbabilityRight(p, q, name)) fail(place(at, k), "probability", q, p);
+    probabilityError = Math.max(probabilityError, probabilityErrorOf(p, q));
   }
   for (let row = 0; row < rows; row++) {
     const a = actual.logSumExp[row]!;
     const e = expected.logSumExp[row]!;
-    if (Object.is(a, e)) continue;
-    const error = Math.abs(a - e);
-    if (!(error <= bound + 2 ** -22 * (Math.abs(e) + Math.log(vocab)))) fail(`row ${row}`, "logSumExp", e, a);
-    if (Number.isFinite(e)) logSumExpError = Math.max(logSumExpError, error / Math.max(1, Math.abs(e)));
+    if (!isLogSumExpRight(a, e, vocab, probabilityBound[name])) fail(`row ${row}`, "logSumExp", e, a);
+    if (Number.isFinite(e)) {
+      logSumExpError = Math.max(logSumExpError, finite(Math.abs(a - e) / Math.max(1, Math.abs(e))));
+    }
   }
   return { probabilityError, logSumExpError, ...(failure !== undefined && { failure }) };
+}
+
+function finite(error: number): number {
+  return Number.isFinite(error) ? error : Number.MAX_VALUE;
 }
 
 function place(at: number, k: number): string {

@@ -59,7 +59,7 @@ export function fusedKernel(name: string, device: Device): DevicePeer {
         version: device.name,
         measure: async (input, effort) => {
           const { microseconds, result } = await measureKernels(measured, input, effort, "fused");
-          return { microseconds, result: result! };
+          return { microseconds, rows: input.scenario.rows, result: result! };
         },
         close: async () => {
           await Promise.all([measured.backendInstance.dispose(), measured.meter.dispose()]);

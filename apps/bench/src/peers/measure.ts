@@ -6,16 +6,14 @@ import { repeatRows } from "../data.js";
 import type { Effort, ScenarioInput } from "../measure.js";
 import { scenarioTitle } from "../result-tables.js";
 import type { AbsentPeerRecord, CheckRecord, PeerMemory, PeerRecord, ScenarioRecord } from "../schema.js";
-import { quantile } from "../statistics.js";
+import { quantile, rounded } from "../statistics.js";
 import type { AnyPeer, OpenDevicePeer, OpenPeer, PeerCall, PeerResult } from "./peer.js";
 
 /** A peer that was loaded. */
-export interface Found<Open> {
+interface Found<Open> {
   peer: { name: string; backend?: BackendName };
   open: Open;
 }
-export type FoundPeer = Found<OpenPeer>;
-export type FoundDevicePeer = Found<OpenDevicePeer>;
 
 export interface PeerEffort {
   /** Turns that each peer gets. */
@@ -46,62 +44,85 @@ export async function openPeers<Open>(peers: readonly AnyPeer<Open>[]) {
   return { found, absent };
 }
 
-/** A record before it is set in ratio. */
-type Measured = Omit<PeerRecord, "firstRatio">;
+/** The peers on one scenario, before they are set in ratio. One that throws is left out with the reason, and stops no other. */
+interface Measured {
+  measured: Omit<PeerRecord, "firstRatio">[];
+  absent: AbsentPeerRecord[];
+}
 
 /** The peers that take an array, on one scenario of float32 logits. A sample is the median of a turn. */
 export async function measurePeers(
-  peers: readonly FoundPeer[],
+  peers: readonly Found<OpenPeer>[],
   { scenario, template, templateRows, expected }: ScenarioInput,
   { turns, turn }: PeerEffort,
   onPeer: (name: string) => void | Promise<void>,
-): Promise<Measured[]> {
+): Promise<Measured> {
   const logits = repeatRows(template, templateRows, scenario.rows) as Float32Array;
-  const taken: { found: FoundPeer; call: PeerCall; samples: number[]; result: PeerResult; every: number }[] = [];
+  const absent: AbsentPeerRecord[] = [];
+  const opened: { found: Found<OpenPeer>; call: PeerCall }[] = [];
+  let begun: ((typeof opened)[number] & { samples: number[]; result: PeerResult; every: number })[] = [];
   for (const found of peers) {
     await onPeer(found.peer.name);
-    const call = await found.open.prepare(scenario);
-    const result = copyOf(await call.run(logits));
-    const milliseconds = (await timeTurn(call, logits, WARM_UP * turn)) / 1000;
-    taken.push({ found, call, samples: [], result, every: milliseconds > WARM_UP * turn ? SLOW : 1 });
-  }
-  for (let i = 0; i < turns; i++) {
-    for (const { found, call, samples, every } of taken) {
-      if (i % every !== 0) continue;
-      await onPeer(found.peer.name);
-      await call.run(logits);
-      samples.push(await timeTurn(call, logits, turn));
+    try {
+      const call = await found.open.prepare(scenario);
+      opened.push({ found, call });
+      const result = copyOf(await call.run(logits));
+      const milliseconds = (await timeTurn(call, logits, WARM_UP * turn)) / 1000;
+      begun.push({ found, call, samples: [], result, every: milliseconds > WARM_UP * turn ? SLOW : 1 });
+    } catch (error) {
+      absent.push(absentFrom(scenario, found, error));
     }
   }
-  for (const { call } of taken) await call.close();
-  return taken.map(({ found, samples, result }) => record(found, scenario, "host", samples, expected, result));
+  for (let i = 0; i < turns; i++) {
+    for (const one of begun.filter(({ every }) => i % every === 0)) {
+      const { found, call, samples } = one;
+      await onPeer(found.peer.name);
+      try {
+        await call.run(logits);
+        samples.push(await timeTurn(call, logits, turn));
+      } catch (error) {
+        absent.push(absentFrom(scenario, found, error));
+        begun = begun.filter((other) => other !== one);
+      }
+    }
+  }
+  for (const { found, call } of opened) {
+    await call.close().catch((error) => absent.push(absentFrom(scenario, found, error)));
+  }
+  const measured = begun.map(({ found, samples, result }) =>
+    record(found, scenario, "host", samples, check(found, expected, result)),
+  );
+  return { measured, absent };
 }
 
-/** The peers on a GPU, on one scenario, one after another. One that throws is left out with the reason, and stops no other. */
+/** The peers on a GPU, on one scenario, one after another. */
 export async function measureDevicePeers(
-  peers: readonly FoundDevicePeer[],
+  peers: readonly Found<OpenDevicePeer>[],
   input: ScenarioInput,
   effort: Effort,
   onPeer: (name: string) => void | Promise<void>,
-): Promise<{ measured: Measured[]; absent: AbsentPeerRecord[] }> {
+): Promise<Measured> {
   const { scenario, expected } = input;
-  const measured: Measured[] = [];
+  const measured: Measured["measured"] = [];
   const absent: AbsentPeerRecord[] = [];
   for (const found of peers) {
-    const { name } = found.peer;
-    await onPeer(name);
+    await onPeer(found.peer.name);
     try {
-      const { microseconds, result } = await found.open.measure(input, effort);
-      measured.push(record(found, scenario, "device", microseconds, expected, result));
+      const { microseconds, result, rows } = await found.open.measure(input, effort);
+      measured.push(record(found, scenario, "device", microseconds, check(found, expected, result, rows)));
     } catch (error) {
-      absent.push({ peer: name, reason: `${scenarioTitle(scenario)}: ${firstLine(error)}` });
+      absent.push(absentFrom(scenario, found, error));
     }
   }
   return { measured, absent };
 }
 
+function absentFrom(scenario: ScenarioRecord, { peer }: Found<unknown>, error: unknown): AbsentPeerRecord {
+  return { peer: peer.name, reason: `${scenarioTitle(scenario)}: ${firstLine(error)}` };
+}
+
 /** The records with their ratios to the first. */
-export function inRatio(measured: readonly Measured[]): PeerRecord[] {
+export function inRatio(measured: Measured["measured"]): PeerRecord[] {
   return measured.map((m) => ({ ...m, firstRatio: rounded(measured[0]!.median / m.median) }));
 }
 
@@ -110,9 +131,8 @@ function record(
   scenario: ScenarioRecord,
   memory: PeerMemory,
   samples: readonly number[],
-  expected: ScenarioInput["expected"],
-  result: PeerResult,
-): Measured {
+  check: CheckRecord,
+): Measured["measured"][number] {
   return {
     ...scenario,
     peer: peer.name,
@@ -122,7 +142,7 @@ function record(
     median: rounded(quantile(samples, 0.5)),
     p10: rounded(quantile(samples, 0.1)),
     p90: rounded(quantile(samples, 0.9)),
-    check: check(peer.backend, scenario, expected, result),
+    check,
   };
 }
 
@@ -138,27 +158,18 @@ async function timeTurn(call: PeerCall, logits: Float32Array, milliseconds: numb
 
 /** A peer of this project keeps its contract; the others have no such bound, and need to be plausible. */
 function check(
-  backend: BackendName | undefined,
-  { k }: ScenarioRecord,
+  { peer: { backend } }: Found<unknown>,
   expected: ScenarioInput["expected"],
   { probs, indices }: PeerResult,
+  rows?: number,
 ): CheckRecord {
-  const result = {
-    rows: probs.length / k,
-    k,
-    probs: Float32Array.from(probs),
-    indices: Uint32Array.from(indices, Number),
-  };
-  return checkResult(backend ?? "cpu", backend === undefined ? "unfused" : "fused", expected, result);
+  const result = { probs: Float32Array.from(probs), indices: Uint32Array.from(indices, Number) };
+  return checkResult(backend ?? "cpu", backend === undefined ? "unfused" : "fused", expected, result, rows);
 }
 
 /** A peer may write its next result where this one is. */
 function copyOf({ probs, indices }: PeerResult): PeerResult {
   return { probs: Array.from(probs), indices: Array.from(indices) };
-}
-
-function rounded(value: number): number {
-  return Number(value.toPrecision(5));
 }
 
 function firstLine(error: unknown): string {

@@ -54,6 +54,8 @@ export interface OpenDevicePeer {
 export interface DeviceTimes {
   /** Microseconds a call, one entry a timing. */
   microseconds: number[];
-  /** Of the first `expected.rows` rows of input set 0, at least. */
+  /** Rows that were asked for, from the first: all of the scenario, or only those that the reference answers. */
+  rows: number;
+  /** Of these rows of input set 0. */
   result: PeerResult;
 }

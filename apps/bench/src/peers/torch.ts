@@ -82,7 +82,7 @@ class TorchProcess {
     this.#child.stdin.write(`${JSON.stringify(question)}\n`);
     this.#child.stdin.write(bytes);
     const { microseconds, probs, indices } = (await this.#answer()) as DeviceTimes & DeviceTimes["result"];
-    return { microseconds, result: { probs, indices } };
+    return { microseconds, rows: expected.rows, result: { probs, indices } };
   }
 
   stop(): void {

@@ -30,7 +30,7 @@ export function MeasuredView({ result }: { result: ResultFile }) {
           <Problem key={`${m.peer} ${scenarioTitle(m)}`} message={`WRONG: ${m.peer} on ${scenarioTitle(m)}.`} />
         ))}
         {result.absentPeers?.map(({ peer, reason }) => (
-          <Problem key={peer} message={`${peer} does not run here: ${reason}`} />
+          <Problem key={`${peer} ${reason}`} message={`${peer} does not run here: ${reason}`} />
         ))}
         {beyond.length > 0 && (
           <ul class="skipped">

@@ -105,7 +105,9 @@ async function measure({
     const scenarioInput = makeInput(scenario, input, seed);
     const onPeer = (name: string) =>
       tell({ type: "progress", done: done++, total, step: `${scenarioTitle(scenario)}: ${name}` });
-    result.peers.push(...inRatio(await measurePeers(peers, scenarioInput, peerEffort(quick), onPeer)));
+    const { measured, absent: failed } = await measurePeers(peers, scenarioInput, peerEffort(quick), onPeer);
+    result.peers.push(...inRatio(measured));
+    absent.push(...failed);
     tell({ type: "result", result });
   }
 }
