@@ -51,7 +51,14 @@ export function App() {
         </div>
         <nav aria-label="Sections">
           {tabs.map((name) => (
-            <a key={name} href={tabHref(name)} aria-current={name === tab ? "page" : undefined}>
+            <a
+              key={name}
+              href={tabHref(name)}
+              aria-current={name === tab ? "page" : undefined}
+              onClick={({ currentTarget }) => {
+                currentTarget.href = tabHref(name);
+              }}
+            >
               {panels[name].title}
             </a>
           ))}

@@ -20,9 +20,10 @@ function hashOf({ tab, settings }: Link): string {
   return `#/${tab}${query === "" ? "" : `?${query}`}`;
 }
 
-/** A link to a tab with the settings that it has now. */
+/** The settings that each tab was last linked with. */
 const settingsOf = new Map<Tab, URLSearchParams>();
 
+/** A link to a tab with the settings that it has now; a change of them draws nothing anew that shows such a link. */
 export function tabHref(tab: Tab): string {
   return hashOf({ tab, settings: settingsOf.get(tab) ?? new URLSearchParams() });
 }

@@ -209,6 +209,12 @@ describe("Compare", () => {
     await shown(page)
       .getByRole("checkbox", { name: /^two-cores\.json/ })
       .uncheck();
+    // Names are separated by semicolons in the link, and one may have a semicolon of its own.
+    const buffer = Buffer.from(formatResultFile(resultFile()));
+    const file = { name: "a;b.json", mimeType: "application/json", buffer };
+    await shown(page).locator("input[type=file]").setInputFiles(file);
+    await page.getByRole("checkbox", { name: "a;b.json" }).uncheck();
+    expect(await page.getByRole("checkbox", { name: "a;b.json" }).isChecked()).toBe(false);
     await page.getByLabel("Backend").selectOption("cuda");
     await page.waitForURL(/backend=cuda/);
     const link = new URL(page.url()).hash;
@@ -240,14 +246,17 @@ describe("Verify", () => {
     expect(problems).toEqual([]);
   });
 
-  it("shows progress on WebGPU and cancels", async () => {
+  it("shows progress on WebGPU, and what was cancelled passes for nothing more", async () => {
     const { page, problems } = await site.open("#/verify?without=wasm;cpu");
     await press(page, "Verify");
     await shown(page)
       .getByText(/webgpu, subgroups on: .* left/s)
       .waitFor();
+    await shown(page).getByText("… so far").waitFor();
     await press(page, "Cancel");
     await ended(page, /^Cancelled/);
+    await shown(page).getByText("✕ stopped").waitFor();
+    expect(await shown(page).getByText("✓ passed").count()).toBe(0);
     expect(problems).toEqual([]);
   });
 });
@@ -325,6 +334,18 @@ describe("Generate", () => {
 });
 
 describe("The page", () => {
+  it("keeps the settings of a tab that is chosen again", async () => {
+    const { page } = await site.open("#/measure");
+    await page.getByLabel("K, for every shape").fill("33");
+    await page.waitForURL(/k=33/);
+    const tab = (name: string) => page.getByRole("link", { name, exact: true }).click();
+    await tab("Measure");
+    expect(page.url()).toContain("k=33");
+    await tab("Verify");
+    await tab("Measure");
+    expect(await page.getByLabel("K, for every shape").inputValue()).toBe("33");
+  });
+
   it("is used with the keyboard alone", async () => {
     const { page } = await site.open("");
     await page.getByRole("checkbox", { name: /^cpu/ }).waitFor();

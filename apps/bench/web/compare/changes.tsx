@@ -1,7 +1,9 @@
 /** What changed from one result file to another: the table of the command compare. */
 import { compareResults, comparisonTable, summarizeComparison } from "../../src/comparison.js";
 import type { NamedResult } from "../../src/device-labels.js";
+import { drawSkipped } from "../../src/result-tables.js";
 import { useSetting } from "../link.js";
+import { Problem } from "../parts/problem.js";
 import { TableView } from "../parts/table-view.js";
 
 const THRESHOLD = 0.1;
@@ -32,7 +34,14 @@ export function Changes({ measured }: { measured: readonly NamedResult[] }) {
         {choice("From", before, setBefore)}
         {choice("To", after, setAfter)}
       </div>
-      <p>{comparison.changes.length === 0 ? "They have no measurement in common." : summarizeComparison(comparison)}</p>
+      <p>
+        {comparison.changes.length + comparison.broken.length === 0
+          ? "They have no measurement in common."
+          : summarizeComparison(comparison)}
+      </p>
+      {drawSkipped(comparison.broken).map((line) => (
+        <Problem key={line} message={line} />
+      ))}
       {comparison.changes.length > 0 && (
         <TableView caption={`From ${before.name} to ${after.name}`} table={comparisonTable(comparison)} />
       )}

@@ -28,7 +28,6 @@ const ERRORS = 3;
 
 /** On the engine's own device: the logits stay where the model wrote them, and K results come back. */
 export async function createGpuModel(): Promise<Model> {
-  const { createWebGPUBackend } = await import("@fused-topk/webgpu");
   const { gpu } = navigator as { gpu?: GPU };
   const adapter = await gpu?.requestAdapter({ powerPreference: "high-performance" });
   if (!gpu || !adapter) throw new Error("This browser has no WebGPU adapter.");
@@ -41,12 +40,25 @@ export async function createGpuModel(): Promise<Model> {
       maxComputeWorkgroupStorageSize: adapter.limits.maxComputeWorkgroupStorageSize,
     },
   });
+  try {
+    return await createModelOn(device, gpu);
+  } catch (error) {
+    device.destroy(); // nothing of it is left behind what takes its place
+    throw error;
+  }
+}
+
+async function createModelOn(device: GPUDevice, gpu: GPU): Promise<Model> {
+  const { createWebGPUBackend } = await import("@fused-topk/webgpu");
   const session = await InferenceSession.create(modelUrl, {
     executionProviders: [{ name: "webgpu", device }],
     preferredOutputLocation: "gpu-buffer",
     logSeverityLevel: ERRORS,
   });
-  const backend = await createWebGPUBackend({ device, gpu });
+  const backend = await createWebGPUBackend({ device, gpu }).catch(async (error) => {
+    await session.release();
+    throw error;
+  });
   const readback = countReadback();
   return {
     runsOn: `WebGPU: ${backend.device}`,

@@ -21,7 +21,7 @@ export function MeasuredView({ result }: { result: ResultFile }) {
   return (
     <>
       <section class="card" aria-label="Checks">
-        {result.measurements.length > 0 && <p>{drawChecks(result.measurements)}</p>}
+        <p>{drawChecks(result.measurements)}</p>
         {isSoftware && <p>The WebGPU adapter is software: it runs on the CPU, so its times say nothing about a GPU.</p>}
         {drawSkipped(result.skipped.filter(({ fault }) => fault)).map((line) => (
           <Problem key={line} message={line} />

@@ -7,15 +7,19 @@ import { TableView } from "../parts/table-view.js";
 interface Props {
   configuration: string;
   groups: readonly CaseGroupRecord[];
-  isRunning?: boolean;
+  /** Whether every case was run; "running" where they still are. */
+  extent?: "complete" | "running" | "stopped";
   /** Its table is behind a click. */
   isFolded?: boolean;
 }
 
-export function VerificationView({ configuration, groups, isRunning = false, isFolded = false }: Props) {
+const verdicts = { complete: "✓ passed", running: "… so far", stopped: "✕ stopped" } as const;
+
+export function VerificationView({ configuration, groups, extent = "complete", isFolded = false }: Props) {
   const sum = (key: "passed" | "failed" | "skipped") => groups.reduce((total, group) => total + group[key], 0);
   const failures = groups.filter(({ firstFailure }) => firstFailure !== undefined);
-  const verdict = sum("failed") > 0 ? "✕ failed" : isRunning ? "… so far" : "✓ passed";
+  const isGood = sum("failed") === 0 && extent !== "stopped";
+  const verdict = sum("failed") > 0 ? "✕ failed" : verdicts[extent];
   const table = (
     <TableView caption={`Promises of the contract on ${configuration}`} table={verificationTable({ groups })} />
   );
@@ -32,7 +36,7 @@ export function VerificationView({ configuration, groups, isRunning = false, isF
   return (
     <article class="card">
       <h3>
-        {configuration} <span class={sum("failed") > 0 ? "verdict bad" : "verdict good"}>{verdict}</span>
+        {configuration} <span class={isGood ? "verdict good" : "verdict bad"}>{verdict}</span>
       </h3>
       <p>
         {formatCount(sum("passed"))} passed, {formatCount(sum("failed"))} failed, {formatCount(sum("skipped"))} beyond

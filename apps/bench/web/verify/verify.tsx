@@ -60,7 +60,9 @@ export function Verify() {
       {result?.verifications.map((record) => (
         <VerificationView key={record.configuration} {...record} />
       ))}
-      {running !== undefined && <VerificationView {...running} isRunning={state.status === "running"} />}
+      {running !== undefined && (
+        <VerificationView {...running} extent={state.status === "running" ? "running" : "stopped"} />
+      )}
     </>
   );
 }

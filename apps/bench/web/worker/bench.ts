@@ -14,7 +14,11 @@ import { verifyConfiguration } from "../../src/verify-configuration.js";
 import { openDevice, planForAll } from "../../src/work.js";
 import { browserBackends, describeHost, findDevices } from "../devices.js";
 import { browserPeers, ownPeers } from "../peers/browser.js";
+import { commandOf } from "./command.js";
 import type { Job, JobEvent, MeasureJob, VerifyJob } from "./protocol.js";
+
+/** The file of real logits. */
+const SAMPLE = "tiny-code-lm.npy";
 
 function tell(event: JobEvent): void {
   postMessage(event);
@@ -42,24 +46,14 @@ async function work(job: Job): Promise<void> {
   }
 }
 
-async function measure({
-  backends,
-  shapes,
-  k,
-  dtypes,
-  data,
-  seed,
-  quick,
-  peers: peerNames,
-}: MeasureJob): Promise<void> {
+async function measure(job: MeasureJob): Promise<void> {
+  const { backends, shapes, k, dtypes, data, seed, quick, peers: peerNames } = job;
   const input = await readSample();
   const kinds = data === "sample" ? {} : { data: [data] };
   const plan = { shapes, k, dtypes, input, inputOnly: data === "sample", quick, ...kinds };
   planScenarios(plan, "cpu"); // a plan that cannot be is an error before any device is touched
   const { found, rejected } = await findDevices(backends);
-  const command = ["run", "--shapes", shapes.join(), "--dtype", dtypes.join(), ...(quick ? ["--quick"] : [])];
-  if (peerNames.length > 0) command.push("--peers");
-  const result = newResultFile(describeHost(), command, seed, found, rejected);
+  const result = newResultFile(describeHost(), commandOf(job, SAMPLE), seed, found, rejected);
   const devices = await Promise.all(found.map(openDevice));
   const work = planForAll(devices, (device) => planScenarios(plan, device.kind));
   let total = 0;
@@ -118,13 +112,13 @@ function peersOf(names: readonly string[], backends: readonly BackendName[]): Pe
   return asked.length === 0 ? [] : [...backends.flatMap((backend) => ownPeers[backend] ?? []), ...asked];
 }
 
-async function verify({ backends, set }: VerifyJob): Promise<void> {
-  const { found, rejected } = await findDevices(backends);
-  const result = newResultFile(describeHost(), ["verify", ...(set === "full" ? ["--full"] : [])], 1, found, rejected);
+async function verify(job: VerifyJob): Promise<void> {
+  const { found, rejected } = await findDevices(job.backends);
+  const result = newResultFile(describeHost(), commandOf(job, SAMPLE), 1, found, rejected);
   const work = found.flatMap((device) => device.configurations.map((configuration) => ({ device, configuration })));
   for (const [i, { device, configuration }] of work.entries()) {
     const { record } = await verifyConfiguration(device, configuration, {
-      set,
+      set: job.set,
       forced: false,
       breathe: async () => {},
       onProgress: (title, { done, total, promise }) =>
@@ -137,8 +131,7 @@ async function verify({ backends, set }: VerifyJob): Promise<void> {
 }
 
 async function readSample(): Promise<NamedLogits> {
-  const name = "tiny-code-lm.npy";
   const response = await fetch(sampleUrl);
-  if (!response.ok) throw new Error(`Could not fetch ${name}: ${response.status} ${response.statusText}.`);
-  return { name, ...parseNpy(new Uint8Array(await response.arrayBuffer()), name) };
+  if (!response.ok) throw new Error(`Could not fetch ${SAMPLE}: ${response.status} ${response.statusText}.`);
+  return { name: SAMPLE, ...parseNpy(new Uint8Array(await response.arrayBuffer()), SAMPLE) };
 }
