@@ -61,7 +61,8 @@ export const help = `Usage: npm run bench -- [command] [options]
   fuzz     random cases against the float64 reference; a failure is printed as a fixture
   doctor   what was found on this machine, what was not, and how to get it
   compare A.json B.json   what got slower from A to B, with the noise of both; exit status 1 past the threshold
-  report [FILES]          result files as one Markdown document with charts; draws the tables of README.md and ANALYSIS.md
+  report [FILES]          result files as one Markdown document with charts; without FILES and --out the repository's own,
+                          and the tables of README.md and ANALYSIS.md drawn anew
 
 Options
   --backend A,B     of ${backendNames.join(", ")}; default: all that are found

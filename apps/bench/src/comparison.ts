@@ -2,7 +2,7 @@
 import type { NamedResult } from "./device-labels.js";
 import { formatTime } from "./format.js";
 import { backendLabel, scenarioTitle } from "./result-tables.js";
-import type { MeasuredVariant, MeasurementRecord } from "./schema.js";
+import type { MeasuredVariant, MeasurementRecord, ScenarioRecord, SkippedRecord } from "./schema.js";
 import { figures, type Table, words } from "./table.js";
 
 /**
@@ -27,6 +27,8 @@ export interface Change {
 
 export interface Comparison {
   changes: Change[];
+  /** What the earlier file has and the later one lists as a fault: it worked once. */
+  broken: SkippedRecord[];
   /** What only the earlier file has, and only the later one. */
   gone: MeasurementRecord[];
   added: MeasurementRecord[];
@@ -39,7 +41,7 @@ const OURS: readonly MeasuredVariant[] = ["fused", "end-to-end"];
 export function compareResults(before: NamedResult, after: NamedResult, threshold: number): Comparison {
   const earlier = indexOf(before);
   const later = indexOf(after);
-  const comparison: Comparison = { changes: [], gone: [], added: [] };
+  const comparison: Comparison = { changes: [], broken: [], gone: [], added: [] };
   for (const [key, b] of later) {
     if (!OURS.includes(b.variant)) continue;
     const a = earlier.get(key);
@@ -59,7 +61,18 @@ export function compareResults(before: NamedResult, after: NamedResult, threshol
       verdict: b.check?.passed === false ? "wrong" : verdictOn(change, noise, threshold),
     });
   }
-  comparison.gone = [...earlier].filter(([key, a]) => OURS.includes(a.variant) && !later.has(key)).map(([, a]) => a);
+  const kinds = new Map(after.file.devices.map(({ backend, kind }) => [backend, kind]));
+  const faults = new Map(
+    after.file.skipped.flatMap((s) =>
+      s.fault ? [[keyOf({ ...s, deviceKind: kinds.get(s.backend) }), s] as const] : [],
+    ),
+  );
+  for (const [key, a] of earlier) {
+    if (!OURS.includes(a.variant) || later.has(key)) continue;
+    const fault = faults.get(key);
+    if (fault === undefined) comparison.gone.push(a);
+    else comparison.broken.push(fault);
+  }
   return comparison;
 }
 
@@ -82,7 +95,7 @@ function indexOf({ file }: NamedResult): Map<string, MeasurementRecord> {
   return index;
 }
 
-function keyOf(m: MeasurementRecord): string {
+function keyOf(m: ScenarioRecord & { backend: string; deviceKind: string | undefined; variant: string }): string {
   return `${m.backend} ${m.deviceKind} ${m.variant} ${scenarioTitle(m)}`;
 }
 
@@ -122,11 +135,12 @@ export function comparisonTable({ changes }: Comparison): Table {
 }
 
 /** How many of each verdict, in one line. */
-export function summarizeComparison({ changes, gone, added }: Comparison): string {
+export function summarizeComparison({ changes, broken, gone, added }: Comparison): string {
   const count = (verdict: Verdict) => changes.filter((change) => change.verdict === verdict).length;
   return [
     `${changes.length} compared: ${count("slower")} slower, ${count("faster")} faster, ${count("noise")} within the noise, ` +
       `${count("same")} the same, ${count("wrong")} wrong.`,
+    ...(broken.length > 0 ? [`${broken.length} failed in the second file.`] : []),
     ...(gone.length > 0 ? [`${gone.length} only in the first file.`] : []),
     ...(added.length > 0 ? [`${added.length} only in the second file.`] : []),
   ].join(" ");

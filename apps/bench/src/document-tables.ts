@@ -62,41 +62,6 @@ export function summaryTable(measurements: readonly MeasurementRecord[]): Table 
   };
 }
 
-/** Calls on JavaScript arrays beside what they cannot beat: the copy of the same logits from pinned memory. */
-export function hostTable(measurements: readonly MeasurementRecord[]): Table {
-  const rate = ({ gigabytesPerSecond }: MeasurementRecord) => `${formatRatio(gigabytesPerSecond)} GB/s`;
-  const rows: string[][] = [];
-  for (const ofShape of groupBy(measurements, (m) => `${m.backend} ${scenarioTitle(m)}`).values()) {
-    const copy = ofShape.find(({ variant }) => variant === "pinned-copy");
-    const call = ofShape.find(({ variant }) => variant === "end-to-end");
-    if (copy === undefined || call === undefined) continue;
-    const share = Math.round((100 * copy.median) / call.median);
-    rows.push([
-      `${call.rows} x ${call.vocab}`,
-      String(call.k),
-      call.dtype,
-      formatTime(copy.median),
-      rate(copy),
-      `**${formatTime(call.median)}**`,
-      rate(call),
-      `${share} %`,
-    ]);
-  }
-  return {
-    columns: [
-      words("rows x vocab"),
-      figures("K"),
-      words("dtype"),
-      figures("pinned copy"),
-      figures("its rate"),
-      figures("call on an array"),
-      figures("its rate"),
-      figures("of the copy's"),
-    ],
-    rows,
-  };
-}
-
 /** A line a shape: the first peer, and the others with how many times slower they are. */
 export function peerSummaryTable(records: readonly PeerRecord[]): Table {
   const names = [...new Set(records.map(({ peer }) => peer))];

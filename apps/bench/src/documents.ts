@@ -2,7 +2,7 @@
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import type { BackendName } from "@fused-topk/core";
-import { expTable, hostileTable, hostTable, peerSummaryTable, sourceLines, summaryTable } from "./document-tables.js";
+import { expTable, hostileTable, peerSummaryTable, sourceLines, summaryTable } from "./document-tables.js";
 import { growthTable } from "./growth.js";
 import { drawMarkedTables } from "./marked-tables.js";
 import { parseNpy } from "./npy.js";
@@ -14,7 +14,7 @@ import { drawMarkdown, type Table } from "./table.js";
 
 const root = new URL("../../../", import.meta.url);
 const results = "apps/bench/results";
-const sample = new URL("./data/tiny-code-lm.npy", import.meta.url);
+const sample = new URL("apps/bench/data/tiny-code-lm.npy", root);
 
 /** Result files by what they were measured on. */
 const H200 = ["bulk", "middling", "decode", "long", "large-k", "gating"].map((group) => `h200-cuda-${group}.json`);
@@ -35,7 +35,6 @@ const definitions: Readonly<Record<string, () => Promise<string>>> = {
   readme: async () => fromFiles(TWO_CORES, isSideBySide, summaryTable),
   targets: async () => fromFiles(H200, isSideBySide, summaryTable),
   analysis: async () => fromFiles(H200, (m) => counted(m) && m.dtype === "f32", scenarioTable),
-  host: async () => fromFiles(H200, isSideBySide, hostTable),
   exp: async () => fromFiles(["h200-cuda-exp.json"], ({ group }) => group === "exp", expTable),
   "short-lists": async () => {
     const { logits, rows, vocab, dtype } = parseNpy(readFileSync(sample), "tiny-code-lm.npy");
@@ -67,7 +66,8 @@ export async function refreshDocuments(): Promise<string[]> {
   return lines;
 }
 
-async function drawDocument(text: string): Promise<string> {
+/** A document with its marked tables drawn anew. */
+export async function drawDocument(text: string): Promise<string> {
   const drawn = new Map<string, string>();
   for (const [, name] of text.matchAll(/^<!-- table:(\S+) -->$/gm)) {
     const draw = definitions[name!];

@@ -1,4 +1,7 @@
-/** The command `report`: result files as one Markdown document with charts, and the tables of the documents drawn anew. */
+/**
+ * The command `report`: result files as one Markdown document with charts. Of the repository's own files, in their place, the
+ * tables of its documents are drawn anew as well.
+ */
 import { mkdir, readdir, writeFile } from "node:fs/promises";
 import { join, relative, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -37,7 +40,7 @@ export async function report({ files, out }: Options): Promise<number> {
   print(
     `Wrote ${join(folder, "README.md")} with ${charts.length} charts of ${named.map(({ name }) => name).join(", ")}`,
   );
-  for (const line of await refreshDocuments()) print(line);
+  if (files.length === 0 && out === undefined) for (const line of await refreshDocuments()) print(line);
   return 0;
 }
 

@@ -183,25 +183,38 @@ export function peersTable(records: readonly PeerRecord[]): Table {
   };
 }
 
-/** One line on every comparison with the reference, and one for each that failed. */
+/** Whether some result of the fused kernel was compared with the reference. */
+export function isFusedChecked(measurements: readonly MeasurementRecord[]): boolean {
+  return measurements.some(({ variant, check }) => variant === "fused" && check !== undefined);
+}
+
+/** One line on every comparison with the reference, and one for each that failed or never was. */
 export function drawChecks(measurements: readonly MeasurementRecord[]): string {
   const lines: string[] = [];
   const ours = measurements.filter(({ variant, check }) => variant !== "unfused" && check !== undefined);
+  const unchecked = measurements.filter(({ variant, check }) => variant === "fused" && check === undefined);
   const rows = ours.reduce((sum, { check }) => sum + check!.rows, 0);
   const largest = Math.max(0, ...ours.map(({ check }) => check!.maxRelativeError));
   const failed = measurements.filter(({ check }) => check?.passed === false);
-  if (failed.length === 0) {
+  if (ours.length === 0) {
+    lines.push("Nothing was compared with the float64 reference.");
+  } else if (failed.length === 0) {
     lines.push(
       `Checked against the float64 reference: ${formatCount(rows)} rows in ${ours.length} results, every index exact, ` +
         `largest relative error of a probability ${formatError(largest)}.`,
     );
   }
+  const nameOf = (m: MeasurementRecord) => `${m.backend} ${m.variant} (${m.path}) on ${scenarioTitle(m)}`;
   for (const m of failed) {
+    const { rows, rowsWithOtherIndices, maxRelativeError } = m.check!;
     lines.push(
-      `WRONG: ${m.backend} ${m.variant} (${m.path}) on ${scenarioTitle(m)}: ${m.check!.rowsWithOtherIndices} of ` +
-        `${m.check!.rows} rows have other indices; largest relative error ${formatError(m.check!.maxRelativeError)}.`,
+      rows === 0
+        ? `WRONG: ${nameOf(m)}: the result has another size than was asked for.`
+        : `WRONG: ${nameOf(m)}: ${rowsWithOtherIndices} of ${rows} rows have other indices; ` +
+            `largest relative error ${formatError(maxRelativeError)}.`,
     );
   }
+  for (const m of unchecked) lines.push(`Not compared: ${nameOf(m)}.`);
   return lines.join("\n");
 }
 

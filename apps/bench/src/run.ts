@@ -16,6 +16,7 @@ import {
   drawMeasurements,
   drawSkipped,
   groupBy,
+  isFusedChecked,
   legend,
   scenarioTitle,
 } from "./result-tables.js";
@@ -23,7 +24,10 @@ import { formatResultFile, type ScenarioRecord } from "./schema.js";
 import { planScenarios, scalingAxes } from "./shapes.js";
 import { openDevice, planForAll } from "./work.js";
 
-/** @returns the exit status: 1 when a result was wrong, a measurement failed, or a backend that was asked for is missing. */
+/**
+ * @returns the exit status: 1 when a result was wrong, no result of the fused kernel was compared, a measurement failed, or a
+ * backend that was asked for is missing.
+ */
 export async function run(options: Options, argv: readonly string[]): Promise<number> {
   const file = await readLogits(options);
   const { shapes, k, dtypes, data } = options;
@@ -84,7 +88,7 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
   }
   for (const { backendInstance, meter } of devices) await Promise.all([backendInstance.dispose(), meter.dispose()]);
   const isWrong = result.measurements.some(({ check }) => check?.passed === false);
-  return isWrong || result.skipped.some(({ fault }) => fault) ? 1 : 0;
+  return isWrong || !isFusedChecked(result.measurements) || result.skipped.some(({ fault }) => fault) ? 1 : 0;
 }
 
 /** What is drawn together: the scenarios along an axis of growth, and every other one by itself. */

@@ -233,6 +233,10 @@ const text: Check = (value, path) => require(typeof value === "string", "a strin
 const amount: Check = (value, path) =>
   require(typeof value === "number" && Number.isFinite(value) && value >= 0, "a number >= 0", value, path);
 const count: Check = (value, path) => require(Number.isInteger(value) && Number(value) >= 0, "a count", value, path);
+const size: Check = (value, path) =>
+  require(Number.isInteger(value) && Number(value) >= 1, "a count >= 1", value, path);
+const time: Check = (value, path) =>
+  require(typeof value === "number" && Number.isFinite(value) && value > 0, "a number > 0", value, path);
 const flag: Check = (value, path) => require(typeof value === "boolean", "true or false", value, path);
 
 function oneOf(...allowed: readonly unknown[]): Check {
@@ -251,6 +255,22 @@ function list(check: Check): Check {
     (value as unknown[]).forEach((item, i) => {
       check(item, `${path}[${i}]`);
     });
+  };
+}
+
+/** The checks one after another. */
+function all(...checks: readonly Check[]): Check {
+  return (value, path) => {
+    for (const check of checks) check(value, path);
+  };
+}
+
+/** Fields of which none is less than the one before. */
+function ascending<T>(...fields: readonly (keyof T & string)[]): Check {
+  return (value, path) => {
+    const numbers = fields.map((field) => (value as Record<string, number>)[field]!);
+    const holds = numbers.every((number, i) => i === 0 || numbers[i - 1]! <= number);
+    require(holds, fields.join(" <= "), numbers, path);
   };
 }
 
@@ -286,19 +306,25 @@ const variantName = oneOf(
 
 const scenarioFields = {
   group: text,
-  rows: count,
-  vocab: count,
-  k: count,
+  rows: size,
+  vocab: size,
+  k: size,
   dtype: oneOf("f32", "f16", "bf16"),
   data: text,
 };
 
-const checkRecord = shape<CheckRecord>({
-  rows: count,
-  rowsWithOtherIndices: count,
-  maxRelativeError: amount,
-  passed: flag,
-});
+const isScenario = ascending<ScenarioRecord>("k", "vocab");
+
+const samples: Check = (value, path) => {
+  list(amount)(value, path);
+  require((value as unknown[]).length > 0, "at least one sample", value, path);
+};
+const isTimed = ascending<MeasurementRecord>("p10", "median", "p90");
+
+const checkRecord = all(
+  shape<CheckRecord>({ rows: count, rowsWithOtherIndices: count, maxRelativeError: amount, passed: flag }),
+  ascending<CheckRecord>("rowsWithOtherIndices", "rows"),
+);
 
 const resultFile = shape<ResultFile>({
   schema: oneOf(SCHEMA_VERSION),
@@ -317,25 +343,29 @@ const resultFile = shape<ResultFile>({
   ),
   rejected: list(shape<RejectedRecord>({ backend: backendName, code: text, message: text })),
   measurements: list(
-    shape<MeasurementRecord>({
-      ...scenarioFields,
-      backend: backendName,
-      deviceKind,
-      variant: variantName,
-      path: text,
-      sets: count,
-      samples: list(amount),
-      median: amount,
-      p10: amount,
-      p90: amount,
-      gigabytesPerSecond: amount,
-      floorRatio: optional(amount),
-      unfusedRatio: optional(amount),
-      launches: optional(count),
-      bytesWritten: optional(count),
-      scratchBytes: optional(count),
-      check: optional(checkRecord),
-    }),
+    all(
+      shape<MeasurementRecord>({
+        ...scenarioFields,
+        backend: backendName,
+        deviceKind,
+        variant: variantName,
+        path: text,
+        sets: count,
+        samples,
+        median: amount,
+        p10: amount,
+        p90: amount,
+        gigabytesPerSecond: amount,
+        floorRatio: optional(amount),
+        unfusedRatio: optional(amount),
+        launches: optional(count),
+        bytesWritten: optional(count),
+        scratchBytes: optional(count),
+        check: optional(checkRecord),
+      }),
+      isScenario,
+      isTimed,
+    ),
   ),
   verifications: list(
     shape<VerificationRecord>({
@@ -361,23 +391,36 @@ const resultFile = shape<ResultFile>({
   ),
   peers: optional(
     list(
-      shape<PeerRecord>({
-        ...scenarioFields,
-        peer: text,
-        version: text,
-        memory: optional(oneOf("host", "device")),
-        samples: list(amount),
-        median: amount,
-        p10: amount,
-        p90: amount,
-        firstRatio: amount,
-        check: checkRecord,
-      }),
+      all(
+        shape<PeerRecord>({
+          ...scenarioFields,
+          peer: text,
+          version: text,
+          memory: optional(oneOf("host", "device")),
+          samples,
+          median: time,
+          p10: amount,
+          p90: amount,
+          firstRatio: amount,
+          check: checkRecord,
+        }),
+        isScenario,
+        isTimed,
+      ),
     ),
   ),
   absentPeers: optional(list(shape<AbsentPeerRecord>({ peer: text, reason: text, fix: optional(text) }))),
   skipped: list(
-    shape<SkippedRecord>({ ...scenarioFields, backend: backendName, variant: variantName, reason: text, fault: flag }),
+    all(
+      shape<SkippedRecord>({
+        ...scenarioFields,
+        backend: backendName,
+        variant: variantName,
+        reason: text,
+        fault: flag,
+      }),
+      isScenario,
+    ),
   ),
 });
 

@@ -59,6 +59,17 @@ describe("two result files", () => {
     );
   });
 
+  it("tell what is a fault now from what was only left out", () => {
+    const other = measurement({ vocab: 1000 });
+    const after = result(100);
+    const { backend, variant, group, rows, k, dtype, data } = other;
+    const skipped = { backend, variant, group, rows, vocab: 1000, k, dtype, data, reason: "It fell over." };
+    after.file.skipped = [{ ...skipped, fault: true }];
+    expect(compareResults(result(100, other), after, 0.1)).toMatchObject({ broken: after.file.skipped, gone: [] });
+    after.file.skipped = [{ ...skipped, fault: false }];
+    expect(compareResults(result(100, other), after, 0.1)).toMatchObject({ broken: [], gone: [other] });
+  });
+
   it("fail on a wrong result, however fast", () => {
     const after = result(50);
     after.file.measurements[0]!.check!.passed = false;

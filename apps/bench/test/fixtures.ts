@@ -1,30 +1,43 @@
 /** A small result file of two devices. */
-import type { MeasurementRecord, ResultFile } from "../src/schema.js";
+import type { MeasurementRecord, PeerRecord, ResultFile } from "../src/schema.js";
+
+const scenario = { group: "custom", rows: 64, vocab: 128256, k: 50, dtype: "f32", data: "random" } as const;
+const check = { rows: 64, rowsWithOtherIndices: 0, maxRelativeError: 3e-7, passed: true };
+
+/** Timings around a median, 11 of them 7 % to either side. */
+function timesAround(median: number) {
+  return { samples: [median - 1, median, median + 1], median, p10: median - 0.8, p90: median + 0.8 };
+}
 
 export function measurement(fields: Partial<MeasurementRecord>): MeasurementRecord {
   return {
-    group: "custom",
-    rows: 64,
-    vocab: 128256,
-    k: 50,
-    dtype: "f32",
-    data: "random",
+    ...scenario,
     backend: "cuda",
     deviceKind: "gpu",
     variant: "fused",
     path: "stream",
     sets: 8,
-    samples: [10, 11, 12],
-    median: 11,
-    p10: 10.2,
-    p90: 11.8,
+    ...timesAround(fields.median ?? 11),
     gigabytesPerSecond: 2985,
     floorRatio: 1.1,
     unfusedRatio: 9.09,
     launches: 1,
     bytesWritten: 25856,
     scratchBytes: 0,
-    check: { rows: 64, rowsWithOtherIndices: 0, maxRelativeError: 3e-7, passed: true },
+    check: { ...check },
+    ...fields,
+  };
+}
+
+export function peer(fields: Partial<PeerRecord>): PeerRecord {
+  return {
+    ...scenario,
+    peer: "fused-topk cuda",
+    version: "1",
+    memory: "device",
+    ...timesAround(fields.median ?? 11),
+    firstRatio: 1,
+    check: { ...check },
     ...fields,
   };
 }

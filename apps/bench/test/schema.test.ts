@@ -1,11 +1,11 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { describe, expect, it } from "vitest";
 import { formatResultFile, parseResultFile } from "../src/schema.js";
-import { resultFile } from "./fixtures.js";
+import { peer, resultFile } from "./fixtures.js";
 
 /** A copy of the fixture with one field replaced, as JSON brings it back. */
 function withField(path: string, value: unknown): unknown {
-  const file = JSON.parse(JSON.stringify(resultFile()));
+  const file = JSON.parse(JSON.stringify({ ...resultFile(), peers: [peer({})] }));
   const keys = path.split(".");
   const last = keys.pop()!;
   const parent = keys.reduce((at, key) => at[key], file);
@@ -43,6 +43,22 @@ describe("a result file", () => {
     ["measurements.0.check.passed", 1, "Expected true or false for mine.json.measurements[0].check.passed"],
     ["measurements.0.dtype", "f64", 'mine.json.measurements[0].dtype but received "f64".'],
     ["measurements.0.path", undefined, "mine.json.measurements[0].path but received undefined."],
+    [
+      "measurements.0.samples",
+      [],
+      "Expected at least one sample for mine.json.measurements[0].samples but received [].",
+    ],
+    [
+      "measurements.0.p10",
+      12,
+      "Expected p10 <= median <= p90 for mine.json.measurements[0] but received [12,11,11.8].",
+    ],
+    ["measurements.0.k", 128257, "Expected k <= vocab for mine.json.measurements[0] but received [128257,128256]."],
+    ["measurements.0.rows", 0, "Expected a count >= 1 for mine.json.measurements[0].rows but received 0."],
+    ["skipped.0.vocab", 0, "Expected a count >= 1 for mine.json.skipped[0].vocab but received 0."],
+    ["measurements.0.check.rowsWithOtherIndices", 65, "Expected rowsWithOtherIndices <= rows for"],
+    ["peers.0.median", 0, "Expected a number > 0 for mine.json.peers[0].median but received 0."],
+    ["peers.0.p90", 10, "Expected p10 <= median <= p90 for mine.json.peers[0] but received [10.2,11,10]."],
     ["verifications.0.set", "some", 'mine.json.verifications[0].set but received "some".'],
     ["verifications.0.groups.0.failed", 0.5, "mine.json.verifications[0].groups[0].failed but received 0.5."],
     ["skipped.0.reason", undefined, "mine.json.skipped[0].reason but received undefined."],

@@ -1,10 +1,16 @@
 import { describe, expect, it } from "vitest";
-import { hostileTable, hostTable, peerSummaryTable, sourceLines, summaryTable } from "../src/document-tables.js";
+import { hostileTable, peerSummaryTable, sourceLines, summaryTable } from "../src/document-tables.js";
 import { drawMarkedTables } from "../src/marked-tables.js";
-import { drawChecks, drawMeasurements, peersTable, scalingTable, scenarioTable } from "../src/result-tables.js";
-import type { PeerRecord } from "../src/schema.js";
+import {
+  drawChecks,
+  drawMeasurements,
+  isFusedChecked,
+  peersTable,
+  scalingTable,
+  scenarioTable,
+} from "../src/result-tables.js";
 import { drawMarkdown, drawText, figures, words } from "../src/table.js";
-import { measurement, resultFile } from "./fixtures.js";
+import { measurement, peer, resultFile } from "./fixtures.js";
 
 const { measurements } = resultFile();
 
@@ -82,15 +88,12 @@ describe("tables", () => {
   });
 
   it("of peers say how many times slower each is than the first", () => {
-    const record = (peer: string, median: number): PeerRecord => ({
-      ...{ group: "custom", rows: 8, vocab: 1000, k: 5, dtype: "bf16", data: "random" },
-      ...{ peer, version: "1", memory: "device", samples: [median], median, p10: median, p90: median },
-      firstRatio: 10 / median,
-      check: { rows: 8, rowsWithOtherIndices: 0, maxRelativeError: 0, passed: true },
-    });
-    const records = [record("ours", 10), record("theirs", 125)];
-    expect(peerSummaryTable(records).rows).toEqual([["8 x 1000", "5", "bf16", "**10 us**", "125 us, x 12.5"]]);
-    expect(drawText(peersTable(records))).toMatch(/theirs +1 +on the GPU, cold +125 us +one call +12\.5 +8\/8 exact/);
+    const records = [
+      peer({ peer: "ours", median: 10 }),
+      peer({ peer: "theirs", median: 125, samples: [125], firstRatio: 10 / 125 }),
+    ];
+    expect(peerSummaryTable(records).rows).toEqual([["64 x 128256", "50", "f32", "**10 us**", "125 us, x 12.5"]]);
+    expect(drawText(peersTable(records))).toMatch(/theirs +1 +on the GPU, cold +125 us +one call +12\.5 +64\/64 exact/);
   });
 
   it("of the summary set the fused kernel between the floor and what it replaces", () => {
@@ -111,15 +114,6 @@ describe("tables", () => {
 
   it("of hostile data are ratios to random data of the same shape", () => {
     expect(hostileTable(measurements).rows).toContainEqual(["64 x 128256, K 50, f32", "cuda", "11 us", "2.00"]);
-  });
-
-  it("of calls on arrays are shares of the rate of the pinned copy", () => {
-    const copy = measurement({ variant: "pinned-copy", median: 600, gigabytesPerSecond: 54.7 });
-    const call = measurement({ variant: "end-to-end", median: 800, gigabytesPerSecond: 41 });
-    expect(hostTable([copy, measurement({}), call]).rows).toEqual([
-      ["64 x 128256", "50", "f32", "600 us", "54.7 GB/s", "**800 us**", "41.0 GB/s", "75 %"],
-    ]);
-    expect(hostTable([call]).rows).toEqual([]);
   });
 
   it("of growth have the floor and the unfused pair of the same shape", () => {
@@ -151,5 +145,23 @@ describe("tables", () => {
     expect(drawText(scenarioTable([wrong]))).toContain("WRONG: 61/64 exact");
     expect(drawChecks([wrong])).toContain("WRONG: cuda fused (stream) on 64 x 128256, K 50, f32, random: 3 of 64 rows");
     expect(drawChecks([measurement({})])).toContain("every index exact");
+    const empty = measurement({ check: { ...check, rows: 0, rowsWithOtherIndices: 0 } });
+    expect(drawChecks([empty])).toContain(
+      "WRONG: cuda fused (stream) on 64 x 128256, K 50, f32, random: the result has",
+    );
+  });
+
+  it("say where nothing was compared", () => {
+    const { check, ...unchecked } = measurement({});
+    const floor = { ...unchecked, variant: "read-floor" as const };
+    expect(drawChecks([])).toBe("Nothing was compared with the float64 reference.");
+    expect(drawChecks([unchecked, floor])).toBe(
+      "Nothing was compared with the float64 reference.\n" +
+        "Not compared: cuda fused (stream) on 64 x 128256, K 50, f32, random.",
+    );
+    expect([[], [unchecked], [floor], [{ ...unchecked, check: check! }]].map(isFusedChecked)).toEqual([
+      ...[false, false, false],
+      true,
+    ]);
   });
 });
