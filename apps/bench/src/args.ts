@@ -5,8 +5,8 @@ import { type DataKind, dataKinds } from "./data.js";
 import { checkShapeName, groupSets, shapeGroups } from "./shapes.js";
 import { UsageError } from "./usage-error.js";
 
-export const commands = ["run", "verify", "fuzz", "doctor", "compare", "report"] as const;
-export type Command = (typeof commands)[number];
+const commands = ["run", "verify", "fuzz", "doctor", "compare", "report"] as const;
+type Command = (typeof commands)[number];
 
 export interface Options {
   command: Command;

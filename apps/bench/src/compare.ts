@@ -1,6 +1,7 @@
 /** The command `compare`: what got slower from one result file to another. */
 import type { Options } from "./args.js";
 import { compareResults, comparisonTable, summarizeComparison } from "./comparison.js";
+import { print } from "./print.js";
 import { readResultFile } from "./result-file.js";
 import { describeMachine, drawSkipped, scenarioTitle } from "./result-tables.js";
 import { drawText } from "./table.js";
@@ -34,8 +35,4 @@ export async function compare({ files, threshold = DEFAULT_THRESHOLD }: Options)
   print("read floor its change: where it moves along, the machine did it");
   print(`\n${summarizeComparison(comparison)}`);
   return broken.length > 0 || changes.some(({ verdict }) => verdict === "slower" || verdict === "wrong") ? 1 : 0;
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
 }

@@ -11,7 +11,7 @@ export interface Configuration {
   open(): Promise<OpenConfiguration>;
 }
 
-export interface OpenConfiguration {
+interface OpenConfiguration {
   backend: Backend;
   call: Call;
   /** How many calls so far were beyond the path and took the ordinary one. */

@@ -3,7 +3,8 @@ import { allocateResult, type Backend, type HostLogits, invalidArgument, type So
 import { type Measurement, type MeasureRequest, type Meter, timeCall, type Variant } from "@fused-topk/core/measure";
 import { rawBits, repeatRows, widenLogits } from "./data.js";
 
-export type Problem = Required<MeasureRequest["options"]>;
+/** Dense rows, with the dtype said. */
+type DenseOptions = Required<MeasureRequest["options"]>;
 
 /**
  * - `fused`: the backend.
@@ -29,10 +30,10 @@ class CpuMeter implements Meter {
   async measure({ variant, options, template: logits, sets, repeats }: MeasureRequest): Promise<Measurement> {
     const template = rawBits(logits);
     const { rows, vocab, k } = options;
-    const problem: Problem = { rows, vocab, k, dtype: options.dtype ?? "f32" };
+    const dense: DenseOptions = { rows, vocab, k, dtype: options.dtype ?? "f32" };
     const templateRows = template.length / vocab;
     const inputs = Array.from({ length: sets }, (_, s) => repeatRows(template, templateRows, rows, s));
-    const call = this.#call(variant, problem);
+    const call = this.#call(variant, dense);
     const microseconds: number[] = [];
     let first: ReturnType<typeof call>;
     let calls = 0;
@@ -46,7 +47,7 @@ class CpuMeter implements Meter {
     }
     const result = await first;
     const results = rows * (8 * k + 4);
-    const decoded = problem.dtype === "f32" ? 0 : 4 * vocab;
+    const decoded = dense.dtype === "f32" ? 0 : 4 * vocab;
     const intermediate = variant === "unfused" ? decoded + 8 * vocab : variant === "three-pass" ? decoded : 0;
     return {
       microseconds,
@@ -66,14 +67,14 @@ class CpuMeter implements Meter {
     return this.dispose();
   }
 
-  #call(variant: Variant, problem: Problem): (logits: HostLogits) => Promise<SoftmaxTopK> | SoftmaxTopK | undefined {
+  #call(variant: Variant, dense: DenseOptions): (logits: HostLogits) => Promise<SoftmaxTopK> | SoftmaxTopK | undefined {
     switch (variant) {
       case "fused":
-        return (logits) => this.#backend.softmaxTopK(logits, problem);
+        return (logits) => this.#backend.softmaxTopK(logits, dense);
       case "unfused":
-        return (logits) => unfused(logits, problem);
+        return (logits) => unfused(logits, dense);
       case "three-pass":
-        return (logits) => threePass(logits, problem);
+        return (logits) => threePass(logits, dense);
       case "read-floor":
         return (logits) => {
           this.checksum ^= combineWords(logits);
@@ -85,7 +86,7 @@ class CpuMeter implements Meter {
   }
 }
 
-export function unfused(logits: HostLogits, { rows, vocab, k, dtype }: Problem): SoftmaxTopK {
+export function unfused(logits: HostLogits, { rows, vocab, k, dtype }: DenseOptions): SoftmaxTopK {
   const result = allocateResult(rows, k);
   for (let r = 0; r < rows; r++) {
     const row = widenLogits(logits.subarray(r * vocab, (r + 1) * vocab), dtype);
@@ -103,7 +104,7 @@ export function unfused(logits: HostLogits, { rows, vocab, k, dtype }: Problem):
   return result;
 }
 
-export function threePass(logits: HostLogits, { rows, vocab, k, dtype }: Problem): SoftmaxTopK {
+export function threePass(logits: HostLogits, { rows, vocab, k, dtype }: DenseOptions): SoftmaxTopK {
   const result = allocateResult(rows, k);
   for (let r = 0; r < rows; r++) {
     const row = widenLogits(logits.subarray(r * vocab, (r + 1) * vocab), dtype);

@@ -8,7 +8,7 @@ interface Dawn {
   globals: Record<string, unknown>;
 }
 
-export interface WebGPUFound {
+interface WebGPUFound {
   gpu: GPU;
   /** A Vulkan driver that runs on the CPU. */
   software: boolean;

@@ -3,6 +3,7 @@ import type { Options } from "./args.js";
 import { defaultBackends, findDevices } from "./devices.js";
 import { describeHost } from "./environment.js";
 import { version } from "./new-result.js";
+import { print } from "./print.js";
 import { describeHostLine } from "./result-tables.js";
 
 const kinds = { gpu: "hardware", software: "software: it runs on the CPU", cpu: "the CPU" } as const;
@@ -32,8 +33,4 @@ export async function doctor(options: Options): Promise<number> {
 
 function field(name: string, value: string): void {
   if (value !== "") print(`  ${name.padEnd(26)}${value}`);
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
 }

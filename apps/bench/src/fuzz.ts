@@ -4,6 +4,7 @@ import type { Options } from "./args.js";
 import { defaultBackends, findDevices } from "./devices.js";
 import { formatCount, formatError } from "./format.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
+import { print } from "./print.js";
 import { Progress } from "./progress.js";
 
 /** @returns the exit status: 1 when a case failed or a backend that was asked for is missing. */
@@ -39,8 +40,4 @@ export async function fuzz(options: Options): Promise<number> {
     print(`  For packages/conformance/src/fixtures.ts: ${JSON.stringify(report.failure.input)}`);
   }
   return failed ? 1 : 0;
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
 }

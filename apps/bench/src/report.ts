@@ -10,6 +10,7 @@ import type { Options } from "./args.js";
 import { chartsOf } from "./charts/index.js";
 import { serializeChart } from "./charts/serialize.js";
 import { refreshDocuments } from "./documents.js";
+import { print } from "./print.js";
 import { reportMarkdown } from "./report-markdown.js";
 import { readResultFile } from "./result-file.js";
 import { UsageError } from "./usage-error.js";
@@ -54,8 +55,4 @@ async function ownResults(): Promise<string[]> {
     .filter((name) => name.endsWith(".json"))
     .sort()
     .map((name) => join(results, name));
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
 }

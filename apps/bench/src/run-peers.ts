@@ -12,6 +12,7 @@ import { fusedKernel } from "./peers/javascript.js";
 import { inRatio, measureDevicePeers, measurePeers, openPeers, peerEffort } from "./peers/measure.js";
 import { peers } from "./peers/node.js";
 import { torchPeers } from "./peers/torch.js";
+import { print } from "./print.js";
 import { Progress } from "./progress.js";
 import { describeMachine, groupBy, peersTable, scenarioTitle } from "./result-tables.js";
 import { type AbsentPeerRecord, formatResultFile, type PeerRecord } from "./schema.js";
@@ -95,8 +96,4 @@ function drawAbsent(absent: readonly AbsentPeerRecord[]): string[] {
   return [...groupBy(absent, ({ reason, fix }) => `${reason}${fix === undefined ? "" : `\n  ${fix}`}`)].map(
     ([why, ofReason]) => `absent   ${ofReason.map(({ peer }) => peer).join("; ")}: ${why}`,
   );
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
 }

@@ -9,6 +9,7 @@ import { breathe, exitOnInterrupt } from "./interrupt.js";
 import { readLogits } from "./logits-file.js";
 import { effortOf, type MeasuredDevice, measureScenario } from "./measure.js";
 import { newResultFile, version } from "./new-result.js";
+import { print } from "./print.js";
 import { Progress } from "./progress.js";
 import {
   describeMachine,
@@ -94,8 +95,4 @@ export async function run(options: Options, argv: readonly string[]): Promise<nu
 /** What is drawn together: the scenarios along an axis of growth, and every other one by itself. */
 function blockOf(scenario: ScenarioRecord): string {
   return scenario.group in scalingAxes ? scenario.group : JSON.stringify(scenario);
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
 }

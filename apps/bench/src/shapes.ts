@@ -18,7 +18,7 @@ export interface ShapeGroup {
 }
 
 /** K where a shape does not bring its own. */
-export const DEFAULT_K = 50;
+const DEFAULT_K = 50;
 
 const vocabs = [1024, 4096, 16384, 65536, 262144, 1048576];
 

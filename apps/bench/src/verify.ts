@@ -7,6 +7,7 @@ import { describeHost } from "./environment.js";
 import { formatCount } from "./format.js";
 import { breathe, exitOnInterrupt } from "./interrupt.js";
 import { newResultFile } from "./new-result.js";
+import { print } from "./print.js";
 import { Progress } from "./progress.js";
 import { describeMachine, verificationTable, verificationTotals } from "./result-tables.js";
 import { formatResultFile } from "./schema.js";
@@ -59,8 +60,4 @@ export async function verify(options: Options, argv: readonly string[]): Promise
     print(`\nWrote ${options.json}`);
   }
   return failed === 0 && untaken.length === 0 ? 0 : 1;
-}
-
-function print(text: string): void {
-  process.stdout.write(`${text}\n`);
 }

@@ -20,7 +20,7 @@ export interface BarGroup {
   bars: Bar[];
 }
 
-export interface BarAxis {
+interface BarAxis {
   label: string;
   type: "linear" | "log";
   /** A tick in words. */

@@ -3,16 +3,17 @@ import type { Backend, BackendName } from "@fused-topk/core";
 import { threePass, unfused } from "../cpu-meter.js";
 import type { Device } from "../device.js";
 import { measureKernels } from "../measure.js";
+import type { Shape } from "../shapes.js";
 import { openDevice } from "../work.js";
-import type { DevicePeer, Peer, PeerProblem } from "./peer.js";
+import type { DevicePeer, Peer } from "./peer.js";
 
 /** Max, sum, then a heap of the K best. */
 export const carefulJavaScript = {
   name: "JavaScript, careful" as const,
   open: async () => ({
     version: "max, sum, a heap",
-    prepare: async (problem: PeerProblem) => ({
-      run: async (logits: Float32Array) => threePass(logits, { ...problem, dtype: "f32" }),
+    prepare: async (shape: Shape) => ({
+      run: async (logits: Float32Array) => threePass(logits, { ...shape, dtype: "f32" }),
       close: async () => {},
     }),
   }),
@@ -23,8 +24,8 @@ export const naiveJavaScript = {
   name: "JavaScript, naive" as const,
   open: async () => ({
     version: "map, then sort",
-    prepare: async (problem: PeerProblem) => ({
-      run: async (logits: Float32Array) => unfused(logits, { ...problem, dtype: "f32" }),
+    prepare: async (shape: Shape) => ({
+      run: async (logits: Float32Array) => unfused(logits, { ...shape, dtype: "f32" }),
       close: async () => {},
     }),
   }),
@@ -39,8 +40,8 @@ export function fusedTopK(name: string, backend: BackendName, create: () => Prom
       const backend = await create();
       return {
         version: backend.device,
-        prepare: async (problem) => ({
-          run: (logits) => backend.softmaxTopK(logits, problem),
+        prepare: async (shape) => ({
+          run: (logits) => backend.softmaxTopK(logits, shape),
           close: async () => {},
         }),
       };

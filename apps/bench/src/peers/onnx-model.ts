@@ -3,7 +3,7 @@
  *
  * Source: the protobuf encoding (varints, and fields of a known length), and onnx.proto for the field numbers.
  */
-import type { PeerProblem } from "./peer.js";
+import type { Shape } from "../shapes.js";
 
 const OPSET = 13;
 const FLOAT = 1;
@@ -11,7 +11,7 @@ const INT64 = 7;
 const ATTRIBUTE_INT = 2;
 
 /** Input `logits`, float32 `[rows, vocab]`; outputs `probs`, float32, and `indices`, int64, `[rows, k]`. */
-export function softmaxTopKModel({ rows, vocab, k }: PeerProblem): Uint8Array {
+export function softmaxTopKModel({ rows, vocab, k }: Shape): Uint8Array {
   const softmax = [
     text(1, "logits"),
     text(2, "softmax"),

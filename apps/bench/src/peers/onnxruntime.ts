@@ -29,14 +29,14 @@ export function openOnnxRuntime(
 ): OpenPeer {
   return {
     version,
-    prepare: async (problem) => {
-      const session = await InferenceSession.create(softmaxTopKModel(problem), {
+    prepare: async (asked) => {
+      const session = await InferenceSession.create(softmaxTopKModel(asked), {
         executionProviders: [provider],
         logSeverityLevel: ERRORS,
       });
       return {
         run: async (logits) => {
-          const shape = [problem.rows, problem.vocab];
+          const shape = [asked.rows, asked.vocab];
           const { probs, indices } = await session.run({ logits: new Tensor("float32", logits, shape) });
           return { probs: probs.data as Float32Array, indices: indices.data as BigInt64Array };
         },

@@ -1,13 +1,7 @@
 /** What a peer is: another way to the K best and their probabilities, timed beside this project's. No Node here. */
 import type { BackendName } from "@fused-topk/core";
 import type { Effort, ScenarioInput } from "../measure.js";
-
-/** What is asked of a peer: float32 logits in host memory. */
-export interface PeerProblem {
-  rows: number;
-  vocab: number;
-  k: number;
-}
+import type { Shape } from "../shapes.js";
 
 /** `[rows * k]` each, best first, in whatever arrays the peer gives. */
 export interface PeerResult {
@@ -35,8 +29,8 @@ export type DevicePeer = AnyPeer<OpenDevicePeer>;
 export interface OpenPeer {
   /** Its version, and what it runs on. */
   version: string;
-  /** Gets ready for a shape; the call returned is what is timed. */
-  prepare(problem: PeerProblem): Promise<PeerCall>;
+  /** Gets ready for float32 logits of a shape; the call returned is what is timed. */
+  prepare(shape: Shape): Promise<PeerCall>;
 }
 
 export interface PeerCall {
