@@ -1,4 +1,5 @@
 /** What the page asks of the worker that generates, and what it hears back. */
+import type { JobProgress } from "../worker/protocol.js";
 
 /** "webgpu" falls back to WebAssembly where it cannot run. */
 export type Engine = "webgpu" | "wasm";
@@ -29,13 +30,10 @@ export interface Step {
   bytesRead: number;
   /** Bytes of the row of logits: what reading it back would have moved. */
   bytesOfRow: number;
-  milliseconds: number;
 }
 
 export type GenerateEvent =
-  | { type: "progress"; step: string }
+  | JobProgress
   /** What the model and the kernel run on, and why not on WebGPU where that was asked for. */
   | { type: "ready"; runsOn: string; onGpu: boolean; fallback?: string }
-  | { type: "step"; step: Step }
-  | { type: "done"; reason: "length" | "end of text" }
-  | { type: "failed"; message: string };
+  | { type: "step"; step: Step };

@@ -19,7 +19,8 @@ addEventListener("message", async ({ data }: MessageEvent<GenerateRequest>) => {
   } catch (error) {
     await held?.model.dispose().catch(() => {}); // what broke it may break this too
     held = undefined;
-    tell({ type: "failed", message: error instanceof Error ? error.message : String(error) });
+    const message = error instanceof Error ? error.message : String(error);
+    tell({ type: "failed", message: `${message} Generate again to load the model anew.` });
   }
 });
 
@@ -28,7 +29,7 @@ async function generate({ engine, prompt, temperature, k, seed, tokens }: Genera
   if (held?.engine !== engine) {
     await held?.model.dispose();
     held = undefined;
-    tell({ type: "progress", step: "Loading the model and its engine, 42 MB the first time" });
+    tell({ type: "progress", done: 0, total: 0, step: "Loading the model and its engine, 42 MB the first time" });
     held = { engine, ...(await load(engine)) };
   }
   const { model, fallback } = held;
@@ -39,22 +40,20 @@ async function generate({ engine, prompt, temperature, k, seed, tokens }: Genera
   const decoder = new TextDecoder(); // it keeps the bytes of a character that is not whole yet
   const textOf = (token: number) => new TextDecoder().decode(tokenizer!.bytesOf(token));
   for (let written = 0; written < tokens; written++) {
-    tell({ type: "progress", step: `Token ${written + 1} of ${tokens}` });
-    const began = performance.now();
+    tell({ type: "progress", done: written, total: tokens, step: `Token ${written + 1} of ${tokens}` });
     const { best, bytesRead } = await model.next(ids, k, temperature);
-    const milliseconds = performance.now() - began;
     const rank = drawToken(best, random());
     const token = best.indices[rank]!;
-    if (token === END_OF_TEXT) return tell({ type: "done", reason: "end of text" });
+    if (token === END_OF_TEXT) return tell({ type: "done", note: "The model ended the text." });
     ids.push(token);
     const candidates = Array.from(best.indices, (index, i) => ({
       text: index === END_OF_TEXT ? "⟨end⟩" : textOf(index),
       probability: best.probs[i]!,
     }));
     const text = decoder.decode(tokenizer.bytesOf(token), { stream: true });
-    tell({ type: "step", step: { text, rank, best: candidates, bytesRead, bytesOfRow: 4 * VOCAB, milliseconds } });
+    tell({ type: "step", step: { text, rank, best: candidates, bytesRead, bytesOfRow: 4 * VOCAB } });
   }
-  tell({ type: "done", reason: "length" });
+  tell({ type: "done" });
 }
 
 async function load(engine: GenerateRequest["engine"]): Promise<{ model: Model; fallback?: string }> {

@@ -21,7 +21,7 @@ function useDevices(): { found: BrowserDevices | undefined; problem: string | un
     if (event.type === "result") setFound(event.result);
   });
   useEffect(() => start({ type: "find" }), []);
-  return { found, problem: state.message };
+  return { found, problem: state.status === "failed" ? state.message : undefined };
 }
 
 /** The backends that a tab is to use, all that are here until the reader leaves one out, and the choice of them. */

@@ -7,6 +7,8 @@ interface Props {
   /** What the button that starts it says. */
   action: string;
   state: JobState;
+  /** What is to be known before it is started. */
+  hint?: string;
   /** The job cannot be started yet. */
   isBlocked?: boolean;
   onCancel(): void;
@@ -15,7 +17,7 @@ interface Props {
 }
 
 /** Belongs in a form: the start button submits it. */
-export function JobView({ action, state, isBlocked = false, onCancel, children }: Props) {
+export function JobView({ action, state, hint = "", isBlocked = false, onCancel, children }: Props) {
   const isRunning = state.status === "running";
   return (
     <>
@@ -38,7 +40,8 @@ export function JobView({ action, state, isBlocked = false, onCancel, children }
         </div>
       )}
       <p role="status" class="status">
-        {outcomes[state.status]}
+        {state.status === "idle" ? hint : outcomes[state.status]}
+        {state.status === "done" && state.message !== undefined && ` ${state.message}`}
       </p>
       {state.status === "failed" && <Problem message={state.message ?? "unknown"} />}
     </>

@@ -1,6 +1,6 @@
-/** A job in a worker of its own, as a hook: its progress, the time left, and a way to cancel it at once. */
+/** A job in a worker, as a hook: its progress, the time left, and a way to cancel it at once. */
 import { useEffect, useRef, useState } from "preact/hooks";
-import type { Job, JobEvent } from "./protocol.js";
+import type { Job, JobEvent, JobProgress } from "./protocol.js";
 
 export interface JobState {
   status: "idle" | "running" | "done" | "cancelled" | "failed";
@@ -9,16 +9,30 @@ export interface JobState {
   step: string;
   /** Seconds, by the pace so far. */
   left?: number;
-  /** Why it failed. */
+  /** Why it failed, or what there is to say of its end. */
   message?: string;
 }
 
 const idle: JobState = { status: "idle", done: 0, total: 0, step: "" };
 
-/** Runs one job at a time; `onEvent` hears everything but progress and the end. */
-export function useJob(onEvent: (event: JobEvent) => void): {
+/** One job of the bench at a time, each in a worker of its own. */
+export function useJob(onEvent: (event: JobEvent) => void) {
+  const open = () => new Worker(new URL("./bench.ts", import.meta.url), { type: "module" });
+  return useWorker<Job, JobEvent>(open, onEvent);
+}
+
+/**
+ * Runs one job at a time; `onEvent` hears everything but progress and the end.
+ *
+ * @param isKept the worker goes on to the next job, unless one is cancelled or the worker dies.
+ */
+export function useWorker<Asked, Event extends { type: string }>(
+  open: () => Worker,
+  onEvent: (event: Event) => void,
+  isKept = false,
+): {
   state: JobState;
-  start(job: Job): void;
+  start(job: Asked): void;
   cancel(): void;
 } {
   const [state, setState] = useState(idle);
@@ -29,23 +43,25 @@ export function useJob(onEvent: (event: JobEvent) => void): {
   };
   useEffect(() => stop, []);
 
-  const finish = (end: Partial<JobState>) => {
-    stop();
+  const finish = (end: Partial<JobState>, isOver = true) => {
+    if (isOver) stop();
     setState(({ left, ...last }) => ({ ...last, ...end }));
   };
 
-  const start = (job: Job) => {
-    stop();
-    setState({ ...idle, status: "running", step: "Looking for devices" });
-    const began = performance.now();
-    const current = new Worker(new URL("./bench.ts", import.meta.url), { type: "module" });
+  const start = (job: Asked) => {
+    if (!isKept) stop();
+    setState({ ...idle, status: "running", step: "Starting" });
+    let began: number | undefined;
+    const current = worker.current ?? open();
     worker.current = current;
     current.onerror = ({ message }) => finish({ status: "failed", message: message || "The worker did not start." });
-    current.onmessage = ({ data }: MessageEvent<JobEvent>) => {
-      switch (data.type) {
+    current.onmessage = ({ data }: MessageEvent<JobProgress | Event>) => {
+      const progress = data as JobProgress;
+      switch (progress.type) {
         case "progress": {
-          const { done, total, step } = data;
-          const seconds = (performance.now() - began) / 1000;
+          const { done, total, step } = progress;
+          if (total > 0) began ??= performance.now();
+          const seconds = (performance.now() - (began ?? 0)) / 1000;
           setState((last) => ({
             ...last,
             done,
@@ -56,13 +72,13 @@ export function useJob(onEvent: (event: JobEvent) => void): {
           break;
         }
         case "done":
-          finish({ status: "done" });
+          finish({ status: "done", ...(progress.note !== undefined && { message: progress.note }) }, !isKept);
           break;
         case "failed":
-          finish({ status: "failed", message: data.message });
+          finish({ status: "failed", message: progress.message }, !isKept);
           break;
         default:
-          onEvent(data);
+          onEvent(data as Event);
       }
     };
     current.postMessage(job);

@@ -31,12 +31,18 @@ export interface VerifyJob {
   set: "quick" | "full";
 }
 
-export type JobEvent =
+/** How a job is getting on, whatever it is. */
+export type JobProgress =
+  /** A total of 0 where it is not known. */
   | { type: "progress"; done: number; total: number; step: string }
+  /** With what there is to say of the end. */
+  | { type: "done"; note?: string }
+  /** The job could not be done. */
+  | { type: "failed"; message: string };
+
+export type JobEvent =
+  | JobProgress
   /** All that is there so far. */
   | { type: "result"; result: ResultFile }
   /** One promise of the contract, of a verification that is under way. */
-  | { type: "group"; configuration: string; group: CaseGroupRecord }
-  | { type: "done" }
-  /** The job could not be done. */
-  | { type: "failed"; message: string };
+  | { type: "group"; configuration: string; group: CaseGroupRecord };
