@@ -270,12 +270,6 @@ fn merge_opened(own: Keys, dropped: ptr<function, u32>) -> Keys {
   return merge_team(merge_fours(own.first, four_of_neighbour(own.first, 1u)), 2u, dropped);
 }
 
-// The bits of the logit at a position.
-fn logit_bits(position: u32) -> u32 {
-  let word = logit_words[position / LOGITS_PER_WORD];
-  return slot_bits(vec4(word), position % LOGITS_PER_WORD).x;
-}
-
 // --- Exactness ---
 
 fn winner_of(key: u32, first: u32) -> vec2<u32> {

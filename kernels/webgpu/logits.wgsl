@@ -66,6 +66,12 @@ fn load_vector(vector: u32, begin: u32, end: u32) -> vec4<u32> {
   return load_masked(vector, begin, end);
 }
 
+// The bits of the logit at a position.
+fn logit_bits(position: u32) -> u32 {
+  let word = logit_words[position / LOGITS_PER_WORD];
+  return slot_bits(vec4(word), position % LOGITS_PER_WORD).x;
+}
+
 // What an invocation holds of a tile: several loads in flight before the first is used.
 struct Tile {
   a: vec4<u32>,

@@ -12,16 +12,21 @@ struct Place {
 
 var<private> subgroup: u32;
 var<private> subgroups: u32;
+// Which invocation of its subgroup this is, of how many.
+var<private> lane: u32;
+var<private> lanes: u32;
 // Whether neighbours in a subgroup are neighbours in the workgroup. No specification says that invocations are dealt to
 // subgroups in order; where subgroups are full they are numbered so.
 var<private> is_full: bool;
 
-// Every entry point calls it first.
+// Every entry point calls it first. Invocations are numbered subgroup by subgroup.
 fn enter(place: Place) {
   subgroup = place.subgroup;
   subgroups = place.subgroups;
   is_full = place.subgroups * place.subgroup_size == WORKGROUP_SIZE;
-  invocation = select(place.invocation, place.subgroup * place.subgroup_size + place.lane, is_full);
+  lane = subgroupExclusiveAdd(1u);
+  lanes = subgroupAdd(1u);
+  invocation = sum_of_earlier(1u);
 }
 
 // Hands out `count` places of a counter. Uniform; the counts differ.
@@ -46,20 +51,35 @@ fn share(low: u32, high: u32) {
 }
 
 const REDUCE_SLOTS = WORKGROUP_SIZE / 4u;   // no subgroup is smaller than 4
-var<workgroup> sums: array<f32, REDUCE_SLOTS>;
+var<workgroup> sums: array<u32, REDUCE_SLOTS>;
+
+// The sum of what the earlier invocations have. Uniform, with one barrier: call it once between two others.
+fn sum_of_earlier(own: u32) -> u32 {
+  let before = subgroupExclusiveAdd(own);
+  let all = subgroupAdd(own);
+  if (subgroupElect()) {
+    sums[subgroup] = all;
+  }
+  workgroupBarrier();
+  var of_subgroups = 0u;
+  for (var i = lane; i < subgroup; i += lanes) {
+    of_subgroups += sums[i];
+  }
+  return subgroupAdd(of_subgroups) + before;
+}
 
 // The sum over the workgroup. Uniform, with one barrier: call it once between two others.
 fn sum_of_all(own: f32) -> f32 {
   let sum = subgroupAdd(own);
   if (subgroupElect()) {
-    sums[subgroup] = sum;
+    sums[subgroup] = bitcast<u32>(sum);
   }
   workgroupBarrier();
-  var total = 0.0;
-  for (var i = 0u; i < subgroups; i++) {
-    total += sums[i];
+  var of_subgroups = 0.0;
+  for (var i = lane; i < subgroups; i += lanes) {
+    of_subgroups += bitcast<f32>(sums[i]);
   }
-  return total;
+  return subgroupAdd(of_subgroups);
 }
 
 // Notes the largest keys of the vectors that an invocation holds of the tile that begins at `vector` of the part. Returns

@@ -24,18 +24,37 @@ fn share(low: u32, high: u32) {
   atomicMax(&highest_shared, high);
 }
 
-var<workgroup> sums: array<f32, WORKGROUP_SIZE>;
+var<workgroup> sums: array<u32, WORKGROUP_SIZE>;
+
+// The sum of what the earlier invocations have, by doubling strides. Uniform; call it between two barriers.
+fn sum_of_earlier(own: u32) -> u32 {
+  var sum = own;
+  for (var stride = 1u; stride < WORKGROUP_SIZE; stride *= 2u) {
+    sums[invocation] = sum;
+    workgroupBarrier();
+    if (invocation >= stride) {
+      sum += sums[invocation - stride];
+    }
+    workgroupBarrier();
+  }
+  return sum - own;
+}
 
 // The sum over the workgroup, by a tree. Uniform.
 fn sum_of_all(own: f32) -> f32 {
-  sums[invocation] = own;
+  var sum = own;
   for (var half = WORKGROUP_SIZE / 2u; half > 0u; half /= 2u) {
+    sums[invocation] = bitcast<u32>(sum);
     workgroupBarrier();
     if (invocation < half) {
-      sums[invocation] += sums[invocation + half];
+      sum += bitcast<f32>(sums[invocation + half]);
     }
+    workgroupBarrier();
   }
-  return workgroupUniformLoad(&sums[0]);
+  if (invocation == 0u) {
+    sums[0] = bitcast<u32>(sum);
+  }
+  return bitcast<f32>(workgroupUniformLoad(&sums[0]));
 }
 
 // Notes the largest keys of the vectors that an invocation holds of the tile that begins at `vector` of the part. Returns

@@ -107,10 +107,10 @@ fn empty() -> RowState {
 // A sum may reach 2^HEADROOM times the number of its logits before its reference moves: each move costs an exp and its error.
 const HEADROOM = 8.0;
 
-// Adds the logits that an invocation holds of a tile, of which `highest` is the largest order_key.
+// Adds to the sum the logits that an invocation holds of a tile, of which `highest` is the largest order_key. Where keys
+// are kept anyway, the caller knows the largest.
 fn push(before: RowState, tile: Tile, highest: u32) -> RowState {
   var state = before;
-  state.highest = max(state.highest, highest);
   let tile_max = logit_of_key(highest);
   if (exponent(vec4(tile_max), state.reference).x > HEADROOM) {
     state = rescaled(state, tile_max);

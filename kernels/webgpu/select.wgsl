@@ -3,21 +3,18 @@
 //   radix_select  a bar that the K best pass and few others: histograms of digits, most significant first
 //   put           candidates go to a buffer, and are counted in a histogram over their keys
 //   cut           a full buffer is cut to its K best
-//   sort          the histogram gives each bin its place, and a candidate is ranked within its bin
+//   arrange       the histogram gives each bin its place, and a candidate is ranked within its bin
 //
 // A candidate is vec2(order_key, index), from make_candidate. Candidates are distinct, and (key descending, index
 // ascending) is a strict total order, so the K best are one set, whatever the order of visits. Exact for every input: an
 // bar is at all times passed by K of those seen, so what does not pass it cannot be among the K best.
 
-const BINS = 256u;
-const BIN_BITS = 8u;
-const BIN_GROUP = 16u;
-const BIN_GROUPS = BINS / BIN_GROUP;
+const BINS = max(256u, WORKGROUP_SIZE);
+const BIN_BITS = countTrailingZeros(BINS);
 
 // First the group maxima; then the candidate buffer and the list of groups, where there is place for them.
 var<workgroup> work: array<atomic<u32>, WORK_WORDS>;
 var<workgroup> histogram: array<atomic<u32>, BINS>;
-var<workgroup> coarse: array<u32, BIN_GROUPS>;
 
 // Places handed out, of the list of groups and of the candidate buffer; of the parts of a row, the most candidates and the
 // highest edge.
@@ -66,6 +63,7 @@ fn clear(maxima: u32) {
     atomicStore(&lowest_shared, 0xffffffffu);
     atomicStore(&highest_shared, 0u);
     atomicStore(&nan_shared, 0u);
+    atomicStore(&crowded, 0u);
   }
   workgroupBarrier();
 }
@@ -79,20 +77,42 @@ fn counted(counter: u32) -> u32 {
   return workgroupUniformLoad(&told);
 }
 
-// Bins over keys from `low` up, 2^shift keys each; what lies beyond the last is in the last.
+// log2 of the keys that a bin must hold if 2^bits keys share them all.
+fn bin_shift(bits: u32) -> u32 {
+  return max(bits, BIN_BITS) - BIN_BITS;
+}
+
+fn bit_length(n: u32) -> u32 {
+  return 32u - countLeadingZeros(n);
+}
+
+// The bits of an order_key that tell no two logits apart.
+const UNUSED_BITS = select(0u, 16u, LOGITS_PER_WORD == 2u);
+
+// Bins over the candidates from the key `low` up: by key, and where keys leave bits, by index too, so that ties spread.
 struct Binning {
   low: u32,
-  shift: u32,
+  key_down: u32,     // key - low is shifted right by this,
+  key_up: u32,       // or left by this,
+  index_down: u32,   // and the inverted index right by this
 }
 var<workgroup> binning: Binning;   // of what is in the buffer
 
 // The finest bins of which the last still reaches `high`.
 fn make_binning(low: u32, high: u32) -> Binning {
-  return Binning(low, max(32u - countLeadingZeros(high - low), BIN_BITS) - BIN_BITS);
+  let bits = bit_length((high >> UNUSED_BITS) - (low >> UNUSED_BITS));
+  let free = max(bits, BIN_BITS) - bits;
+  let index_bits = bit_length(params.vocab - 1u);
+  return Binning(low, bin_shift(bits), free, select(31u, max(index_bits, free) - free, free != 0u));
 }
 
-fn bin_of(key: u32) -> u32 {
-  return min((max(key, binning.low) - binning.low) >> binning.shift, BINS - 1u);
+fn bin_of(candidate: vec2<u32>) -> u32 {
+  if (candidate.x < binning.low) {
+    return 0u;
+  }
+  let beyond = (candidate.x >> UNUSED_BITS) - (binning.low >> UNUSED_BITS);
+  let by_index = (params.vocab - 1u - candidate.y) >> binning.index_down;
+  return min(((beyond >> binning.key_down) << binning.key_up) | by_index, BINS - 1u);
 }
 
 fn clear_histogram() {
@@ -106,38 +126,44 @@ struct Found {
   bin: u32,
   above: u32,   // counted in higher bins
   held: u32,    // counted in it; 0 where all bins together hold too few
+  is_crowded: u32,
 }
 var<workgroup> found_bin: Found;
 
-// Finds the bin, counted from the highest, in which the `wanted`-th best lies. Uniform.
-fn find_bin(wanted: u32) -> Found {
+// Whether a bin holds more than CROWDED, so that to rank by counting would take long.
+var<workgroup> crowded: atomic<u32>;
+const CROWDED = 256u;
+
+// Bins that an invocation looks at; only the first BINS invocations do.
+const OWN_BINS = max(BINS / WORKGROUP_SIZE, 1u);
+
+// Finds the bin, counted from the highest, in which the `wanted`-th best lies. With `leaves_places` a bin is left with the
+// count above it, where the place of its first candidate is. Uniform.
+fn find_bin(wanted: u32, leaves_places: bool) -> Found {
+  workgroupBarrier();
+  let highest = BINS - 1u - invocation * OWN_BINS;
+  let bins = select(0u, OWN_BINS, invocation < BINS);
+  var own = 0u;
+  for (var i = 0u; i < bins; i++) {
+    let held = atomicLoad(&histogram[highest - i]);
+    own += held;
+    if (held > CROWDED) {
+      atomicStore(&crowded, 1u);
+    }
+  }
   if (invocation == 0u) {
-    found_bin = Found(0u, 0u, 0u);
+    found_bin = Found(0u, 0u, 0u, 0u);
   }
-  workgroupBarrier();
-  for (var group = invocation; group < BIN_GROUPS; group += WORKGROUP_SIZE) {
-    var sum = 0u;
-    for (var i = 0u; i < BIN_GROUP; i++) {
-      sum += atomicLoad(&histogram[group * BIN_GROUP + i]);
+  var above = sum_of_earlier(own);
+  for (var i = 0u; i < bins; i++) {
+    let held = atomicLoad(&histogram[highest - i]);
+    if (above < wanted && wanted <= above + held) {
+      found_bin = Found(highest - i, above, held, atomicLoad(&crowded));
     }
-    coarse[group] = sum;
-  }
-  workgroupBarrier();
-  for (var group = invocation; group < BIN_GROUPS; group += WORKGROUP_SIZE) {
-    var above = 0u;
-    for (var other = group + 1u; other < BIN_GROUPS; other++) {
-      above += coarse[other];
+    if (leaves_places) {
+      atomicStore(&histogram[highest - i], above);
     }
-    if (above < wanted && wanted <= above + coarse[group]) {
-      var bin = group * BIN_GROUP + BIN_GROUP - 1u;
-      var held = atomicLoad(&histogram[bin]);
-      while (above + held < wanted) {
-        above += held;
-        bin--;
-        held = atomicLoad(&histogram[bin]);
-      }
-      found_bin = Found(bin, above, held);
-    }
+    above += held;
   }
   return workgroupUniformLoad(&found_bin);
 }
@@ -183,7 +209,7 @@ fn radix_select(source: u32, count: u32, slack: u32, orders: u32, lowest: u32, h
   var tie = 0u;
   var above = 0u;   // places known to pass
   loop {
-    let shift = make_binning(0u, span).shift;
+    let shift = bin_shift(bit_length(span));
     clear_histogram();
     candidate_barrier();
     for (var i = invocation; i < count; i += WORKGROUP_SIZE) {
@@ -192,7 +218,7 @@ fn radix_select(source: u32, count: u32, slack: u32, orders: u32, lowest: u32, h
         atomicAdd(&histogram[beyond >> shift], 1u);
       }
     }
-    let found = find_bin(params.k - above);
+    let found = find_bin(params.k - above, false);
     low += found.bin << shift;
     above += found.above;
     if (found.held == 0u) {   // too few
@@ -223,7 +249,7 @@ fn radix_select(source: u32, count: u32, slack: u32, orders: u32, lowest: u32, h
 // Puts a candidate into its place of the buffer.
 fn put(place: u32, candidate: vec2<u32>) {
   store_candidate(place, candidate);
-  atomicAdd(&histogram[bin_of(candidate.x)], 1u);
+  atomicAdd(&histogram[bin_of(candidate)], 1u);
 }
 
 // Cuts the first `total` > K candidates to the K best and returns the bar that a better one passes. Uniform.
@@ -276,66 +302,44 @@ fn bitonic_sort(total: u32) {
   }
 }
 
-// Where in the room a bin begins; its cursor while candidates are moved there, and so at last its end.
-var<workgroup> starts: array<atomic<u32>, BINS>;
-// Whether a bin that matters holds more than CROWDED.
-var<workgroup> crowded: atomic<u32>;
-const CROWDED = 256u;
+// How the candidates are arranged.
+struct Arrangement {
+  count: u32,        // of those that may be among the K best
+  is_sorted: bool,   // the buffer is; else they are listed by bins
+}
 
-// Brings the K best of `total` <= params.published candidates to the front in order, or all if there are fewer. Uniform.
-fn sort(total: u32) {
-  let need = min(total, params.k);
-  if (need == 0u) {
-    return;
-  }
-  let last = find_bin(need);
-  if (invocation == 0u) {
-    atomicStore(&crowded, 0u);
-  }
-  workgroupBarrier();
-  for (var bin = invocation; bin < BINS; bin += WORKGROUP_SIZE) {
-    var above = 0u;
-    for (var group = bin / BIN_GROUP + 1u; group < BIN_GROUPS; group++) {
-      above += coarse[group];
-    }
-    for (var other = bin + 1u; other % BIN_GROUP != 0u; other++) {
-      above += atomicLoad(&histogram[other]);
-    }
-    atomicStore(&starts[bin], above);
-    if (bin >= last.bin && atomicLoad(&histogram[bin]) > CROWDED) {
-      atomicStore(&crowded, 1u);
-    }
-  }
-  workgroupBarrier();
-  if (invocation == 0u) {
-    told = atomicLoad(&crowded);
-  }
-  let taken = last.above + last.held;
-  if (workgroupUniformLoad(&told) != 0u || total + taken > params.capacity) {
+// Arranges the `total` <= params.published candidates for rank_of, at most `need` > 0 of which are wanted. Uniform.
+fn arrange(total: u32, need: u32) -> Arrangement {
+  let last = find_bin(need, true);
+  if (last.is_crowded != 0u) {
     bitonic_sort(total);
-    return;
+    return Arrangement(need, true);
   }
-  // The room behind the candidates takes them bin by bin.
   for (var i = invocation; i < total; i += WORKGROUP_SIZE) {
-    let candidate = load_candidate(i);
-    let bin = bin_of(candidate.x);
+    let bin = bin_of(load_candidate(i));
     if (bin >= last.bin) {
-      store_candidate(total + atomicAdd(&starts[bin], 1u), candidate);
+      put_arranged(atomicAdd(&histogram[bin], 1u), i);
     }
   }
   candidate_barrier();
-  for (var i = invocation; i < taken; i += WORKGROUP_SIZE) {
-    let candidate = load_candidate(total + i);
-    let bin = bin_of(candidate.x);
-    let end = atomicLoad(&starts[bin]);
-    let begin = end - atomicLoad(&histogram[bin]);
-    var rank = begin;
-    for (var other = begin; other < end; other++) {
-      rank += select(0u, 1u, comes_before(load_candidate(total + other), candidate));
-    }
-    if (rank < need) {
-      store_candidate(rank, candidate);
-    }
+  return Arrangement(last.above + last.held, false);
+}
+
+// The candidate at a place of an arrangement, and its rank among all: (key, index, rank).
+fn ranked(at: u32, arrangement: Arrangement) -> vec3<u32> {
+  if (arrangement.is_sorted) {
+    return vec3(load_candidate(at), at);
   }
-  candidate_barrier();
+  let candidate = load_candidate(arranged(at));
+  // A bin's counter has moved from its first place to that of the next lower bin.
+  let bin = bin_of(candidate);
+  let end = atomicLoad(&histogram[bin]);
+  var rank = 0u;
+  if (bin + 1u < BINS) {
+    rank = atomicLoad(&histogram[bin + 1u]);
+  }
+  for (var other = rank; other < end; other++) {
+    rank += select(0u, 1u, comes_before(load_candidate(arranged(other)), candidate));
+  }
+  return vec3(candidate, rank);
 }

@@ -106,14 +106,14 @@ fn read_part(origin: u32, begin: u32, end: u32) -> RowState {
   var block = empty();
   var most = 0u;
   var least = 0xffffffffu;   // of the groups that are not masked
-  var tile_number = 0u;
   for (var vector = 0u; vector < vectors; vector += TILE_VECTORS) {
     let tile = load_tile(first_vector + vector, first, last);
     let found = keys_of_tile(tile);
+    if (found.has_nan != 0u) {
+      atomicStore(&nan_shared, 1u);
+    }
     block = push(block, tile, max_of(found.keys));
-    block.has_nan |= found.has_nan;
-    tile_number++;
-    if (tile_number % BLOCK_TILES == 0u) {
+    if ((vector / TILE_VECTORS + 1u) % BLOCK_TILES == 0u) {
       state = merge(state, block);
       block = rescaled(empty(), state.reference);
     }
@@ -123,7 +123,9 @@ fn read_part(origin: u32, begin: u32, end: u32) -> RowState {
   }
   // As many groups as there are invocations reach the least of their largest keys.
   let low = select(least, select(0xffffffffu, most, most > KEY_NEGATIVE_INFINITY), params.k <= WORKGROUP_SIZE);
-  return reduce(merge(state, block), low);
+  state = merge(state, block);
+  state.highest = most;
+  return reduce(state, low);
 }
 
 // The states of all invocations become one, and `low` of each goes to range.low. Uniform.
@@ -204,27 +206,30 @@ fn room_for(is_last_round: bool) -> u32 {
   return select(params.capacity, params.published, is_last_round);
 }
 
-// Reads the listed groups again, or all where the edge is 0, and puts what reaches the edge into the buffer. Uniform.
+// Reads the listed groups again, or all where the edge is 0, and puts what reaches the edge into the buffer. Few logits do,
+// and not as many in each invocation: so it only notes where they are, and the workgroup shares the rest. Uniform.
 fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
   let first_vector = line_begin(first);
   let count = opened << params.group_shift;
   var bar = Bar(edge, ANY_ORDER);
+  var refined = 0u;
   for (var base = 0u; base < count; base += TILE_VECTORS) {
     let room = room_for(base + TILE_VECTORS >= count);
     let i = vec4(base + invocation) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
-    let opened_vectors = vec4(
-      opened_vector(i.x, edge), opened_vector(i.y, edge), opened_vector(i.z, edge), opened_vector(i.w, edge));
-    // What is not there lies behind the part.
-    let vector = select(vec4(last / LOGITS_PER_VECTOR + 1u), vec4(first_vector) + opened_vectors, i < vec4(count));
+    let at_most = min(i, vec4(count - 1u));
+    let vector = vec4(first_vector) + vec4(
+      opened_vector(at_most.x, edge), opened_vector(at_most.y, edge), opened_vector(at_most.z, edge),
+      opened_vector(at_most.w, edge));
     let tile = load_vectors(vector, first, last);
-    var pending = reaching(tile.a, vector.x, first, last, edge)
-      | (reaching(tile.b, vector.y, first, last, edge) << LOGITS_PER_VECTOR)
-      | (reaching(tile.c, vector.z, first, last, edge) << (2u * LOGITS_PER_VECTOR))
-      | (reaching(tile.d, vector.w, first, last, edge) << (3u * LOGITS_PER_VECTOR));
+    let reached = vec4(
+      reaching(tile.a, vector.x, first, last, edge), reaching(tile.b, vector.y, first, last, edge),
+      reaching(tile.c, vector.z, first, last, edge), reaching(tile.d, vector.w, first, last, edge));
+    let fresh = select(vec4(0u), reached << (vec4(0u, 1u, 2u, 3u) * LOGITS_PER_VECTOR), i < vec4(count));
+    var pending = (fresh.x | fresh.y) | (fresh.z | fresh.w);
     loop {
       if (bar.key != edge || bar.last != ANY_ORDER) {   // since a cut
         for (var left = pending; left != 0u; left &= left - 1u) {
-          let candidate = candidate_of(tile, vector, firstTrailingBit(left), origin);
+          let candidate = candidate_at(position_of(vector, firstTrailingBit(left)), origin);
           if (!passes(candidate.x, candidate.y, bar)) {
             pending ^= left & (0u - left);
           }
@@ -232,16 +237,29 @@ fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
       }
       var at = places(CLAIMED, countOneBits(pending));
       for (; pending != 0u && at < params.capacity; pending &= pending - 1u) {
-        put(at, candidate_of(tile, vector, firstTrailingBit(pending), origin));
+        store_index(at, position_of(vector, firstTrailingBit(pending)) - origin);
         at++;
       }
       let claimed = counted(CLAIMED);
       if (claimed <= room) {
         break;
       }
+      refine(refined, params.capacity, origin);
       bar = cut(min(claimed, params.capacity));
+      refined = params.k;
     }
   }
+  refine(refined, params.capacity, origin);
+}
+
+// Makes candidates of the indices at places from `begin` on, as far as they are claimed and there. Uniform.
+fn refine(begin: u32, end: u32, origin: u32) {
+  candidate_barrier();
+  let claimed = min(counted(CLAIMED), end);
+  for (var i = begin + invocation; i < claimed; i += WORKGROUP_SIZE) {
+    put(i, candidate_at(origin + load_index(i), origin));
+  }
+  candidate_barrier();
 }
 
 // Vector i of the opened groups, counted from the first of the part.
@@ -250,21 +268,20 @@ fn opened_vector(i: u32, edge: u32) -> u32 {
     return i;
   }
   let within = i & ((1u << params.group_shift) - 1u);
-  return (listed_group(min(i >> params.group_shift, list_length() - 1u)) << params.group_shift) + within;
+  return (listed_group(i >> params.group_shift) << params.group_shift) + within;
 }
 
-// Which logits of a vector reach the edge: bit slot * 4 + lane.
+// Which logits of a vector reach the edge: bit slot * 4 + lane. A NaN may seem to, and ranks after all that do.
 fn reaching(words: vec4<u32>, vector: u32, first: u32, last: u32, edge: u32) -> u32 {
+  // Turned so, bits sort as keys do, down to an edge among the positive logits or among the negative ones.
+  let turn = select(0xffffffffu, 0x80000000u, edge > KEY_ZERO);
+  // -0, turned, is one below +0, its equal.
+  let least = (edge - select(0u, 1u, edge == KEY_ZERO)) & LOGIT_MASK;
   var found = 0u;
   for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-    let bits = slot_bits(words, slot);
-    var reach: vec4<bool>;
+    var reach = (slot_bits(words, slot) ^ vec4(turn)) >= vec4(least);
     if (edge == 0u) {
       reach = is_within(slot_positions(vector, slot), first, last);
-    } else {
-      // raw_key(-0) is one below that of +0, its equal; that of a NaN lies beyond the infinities.
-      let least = edge - select(0u, 1u, edge == KEY_ZERO);
-      reach = raw_key(bits) - vec4(least) <= vec4(KEY_POSITIVE_INFINITY - least);
     }
     let bit = select(vec4(0u), vec4(1u, 2u, 4u, 8u), reach);
     found |= ((bit.x | bit.y) | (bit.z | bit.w)) << (4u * slot);
@@ -272,14 +289,15 @@ fn reaching(words: vec4<u32>, vector: u32, first: u32, last: u32, edge: u32) -> 
   return found;
 }
 
-// The candidate of a bit: load * LOGITS_PER_VECTOR + slot * 4 + lane.
-fn candidate_of(tile: Tile, vector: vec4<u32>, bit: u32, origin: u32) -> vec2<u32> {
-  let load = bit / LOGITS_PER_VECTOR;
+// The position of a bit: load * LOGITS_PER_VECTOR + slot * 4 + lane.
+fn position_of(vector: vec4<u32>, bit: u32) -> u32 {
   let slot = bit % LOGITS_PER_VECTOR / 4u;
-  let lane = bit % 4u;
-  let bits = word_of(slot_bits(tile_words(tile, load), slot), lane);
-  let position = word_of(vector, load) * LOGITS_PER_VECTOR + lane * LOGITS_PER_WORD + slot;
-  return make_candidate(bits, position - origin);
+  return word_of(vector, bit / LOGITS_PER_VECTOR) * LOGITS_PER_VECTOR + bit % 4u * LOGITS_PER_WORD + slot;
+}
+
+// The candidate of the logit at a position.
+fn candidate_at(position: u32, origin: u32) -> vec2<u32> {
+  return make_candidate(logit_bits(position), position - origin);
 }
 
 // Leaves the state of a part and its candidates in storage. Uniform.
@@ -385,12 +403,16 @@ fn load_published(first_part: u32, i: u32, slots: u32) -> Published {
 
 // Writes the results of a row from its state and the candidate buffer. Uniform.
 fn finish(row: u32, state: RowState) {
-  sort(counted(CLAIMED));
+  let total = counted(CLAIMED);
+  let need = min(total, params.k);
+  let arrangement = arrange(total, need);
   let first = params.first_result + row * params.k;
-  for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {
-    let candidate = load_candidate(i);
-    probs[first + i] = probability(state, candidate.x);
-    indices[first + i] = candidate.y;
+  for (var i = invocation; i < arrangement.count; i += WORKGROUP_SIZE) {
+    let candidate = ranked(i, arrangement);
+    if (candidate.z < need) {
+      probs[first + candidate.z] = probability(state, candidate.x);
+      indices[first + candidate.z] = candidate.y;
+    }
   }
   if (invocation == 0u) {
     log_sum_exp[params.first_log_sum_exp + row] = finish_log_sum_exp(state);

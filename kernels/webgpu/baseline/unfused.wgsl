@@ -44,11 +44,16 @@ fn topk_rows(place: Place, grid: Grid) {
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     select_row(row);
-    sort(counted(CLAIMED));
-    for (var i = invocation; i < params.k; i += WORKGROUP_SIZE) {
-      let candidate = load_candidate(i);
-      probs[params.first_result + row * params.k + i] = bitcast<u32>(logit_of_key(candidate.x));
-      indices[params.first_result + row * params.k + i] = candidate.y;
+    let total = counted(CLAIMED);
+    let need = min(total, params.k);
+    let arrangement = arrange(total, need);
+    let first = params.first_result + row * params.k;
+    for (var i = invocation; i < arrangement.count; i += WORKGROUP_SIZE) {
+      let candidate = ranked(i, arrangement);
+      if (candidate.z < need) {
+        probs[first + candidate.z] = bitcast<u32>(logit_of_key(candidate.x));
+        indices[first + candidate.z] = candidate.y;
+      }
     }
   }
 }

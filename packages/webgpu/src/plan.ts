@@ -86,7 +86,7 @@ const gpuProfile: Profile = {
   fewRows: 16,
   fill: 256,
   parts: 16,
-  words: 512,
+  words: 1280,
   wordStep: 512,
 };
 /** A CPU pays for each invocation at a barrier, and for clearing workgroup memory. */
@@ -139,7 +139,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
   const bindingLogits = logitsPerBinding(capabilities, element);
   const published = mostPublished(k);
 
-  const slabBytes = kernel.candidates === "storage" ? (memory.capacity + listLength(k)) * CANDIDATE_BYTES : 0;
+  const slabBytes = kernel.candidates === "storage" ? (memory.capacity + published) * CANDIDATE_BYTES : 0;
   const scratch = Math.min(SCRATCH_BYTES, capabilities.bindingBytes);
   const maxWorkgroups = slabBytes
     ? Math.max(1, Math.min(SLAB_WORKGROUPS, Math.floor(scratch / slabBytes)))
@@ -261,8 +261,8 @@ function mostPublished(k: number): number {
 }
 
 /**
- * Cuts workgroup memory: the maxima of groups first, of 64 bytes of logits if there is place; then the list of groups
- * behind them, and the candidate buffer in their place.
+ * Cuts workgroup memory: the maxima of groups first, of 64 bytes of logits if there is place; the list of groups at its
+ * end; then the candidate buffer in place of the maxima, and its list by bins in place of that of groups.
  */
 function cutMemory(
   k: number,
@@ -271,36 +271,35 @@ function cutMemory(
   capabilities: Capabilities,
   path: PathOptions,
 ): MemoryPlan {
-  const words = Math.floor((capabilities.workgroupBytes - fixedWorkgroupBytes(workgroupSize)) / 4);
+  const most = Math.floor((capabilities.workgroupBytes - fixedWorkgroupBytes(workgroupSize)) / 4);
   const profile = profileOf(capabilities);
   const list = listLength(k);
-  // Twice what is left in the end, to sort in.
-  const wanted = Math.max(512, 2 * mostPublished(k));
-  const capacity = Math.min(wanted, Math.floor((words - list) / 2));
-  const sortSize = powerOfTwoFrom(mostPublished(k));
-  const fits = capacity >= sortSize;
-  const inWorkgroup = (path.candidates ?? profile.candidates) === "workgroup" && fits;
-  const mostGroups = inWorkgroup ? words - list : words;
+  const published = mostPublished(k);
+  const sortSize = powerOfTwoFrom(published);
+  // The buffer, two words a candidate, and the list of its candidates by bins.
+  const fewest = 2 * sortSize + published;
+  const inWorkgroup = (path.candidates ?? profile.candidates) === "workgroup" && fewest <= most;
+  const mostGroups = inWorkgroup ? most - list : most;
   const groups = (shift: number) => Math.ceil(vectors / 2 ** shift);
   let groupShift = groups(2) < 4 * k && groups(0) <= mostGroups ? 0 : 2;
   // What workgroup memory takes, the first-level cache lacks, and with it the loads in flight: larger groups, as long as no
   // more than a quarter of the row is opened.
   const isCheap = (shift: number) => 4 * list * 2 ** shift <= vectors;
-  const few = profile.candidates === "workgroup" ? 2 * capacity : profile.words;
+  const few = profile.candidates === "workgroup" ? Math.max(profile.words, fewest) - list : profile.words;
   while (groups(groupShift) > few && groupShift >= 2 && isCheap(groupShift + 1)) groupShift++;
   while (groups(groupShift) > mostGroups) groupShift = Math.max(2, groupShift + 1);
   if (!inWorkgroup) {
     return {
-      workWords: Math.min(sizeClass(groups(groupShift), profile), words),
+      workWords: Math.min(sizeClass(groups(groupShift), profile), most),
       candidates: "storage",
       groupShift,
       listBegin: 0,
       capacity: Math.max(2048, 2 * sortSize),
     };
   }
-  const listBegin = Math.max(groups(groupShift), 2 * capacity);
-  const workWords = Math.min(sizeClass(listBegin + list, profile), words);
-  return { workWords, candidates: "workgroup", groupShift, listBegin, capacity };
+  const workWords = Math.min(sizeClass(Math.max(groups(groupShift) + list, fewest), profile), most);
+  const capacity = Math.floor((workWords - published) / 2);
+  return { workWords, candidates: "workgroup", groupShift, listBegin: workWords - list, capacity };
 }
 
 /** A few sizes for all shapes, so that kernels are shared. */

@@ -26,7 +26,7 @@ export const LOADS = 4;
 /** Bytes of workgroup memory a kernel needs beside its work words. */
 export function fixedWorkgroupBytes(workgroupSize: number): number {
   const sums = workgroupSize * 4;
-  const bins = (2 * 256 + 16) * 4;
+  const bins = Math.max(256, workgroupSize) * 4;
   return sums + bins + 256;
 }
 
