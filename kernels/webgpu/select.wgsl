@@ -130,7 +130,7 @@ struct Found {
 }
 var<workgroup> found_bin: Found;
 
-// Whether a bin holds more than CROWDED, so that to rank by counting would take long.
+// Whether a bin of candidates holds more than CROWDED, so that to rank by counting would take long.
 var<workgroup> crowded: atomic<u32>;
 const CROWDED = 256u;
 
@@ -147,7 +147,7 @@ fn find_bin(wanted: u32, leaves_places: bool) -> Found {
   for (var i = 0u; i < bins; i++) {
     let held = atomicLoad(&histogram[highest - i]);
     own += held;
-    if (held > CROWDED) {
+    if (leaves_places && held > CROWDED) {
       atomicStore(&crowded, 1u);
     }
   }
@@ -308,7 +308,7 @@ struct Arrangement {
   is_sorted: bool,   // the buffer is; else they are listed by bins
 }
 
-// Arranges the `total` <= params.published candidates for rank_of, at most `need` > 0 of which are wanted. Uniform.
+// Arranges the `total` <= params.published candidates for `ranked`, `need` of which are wanted. Uniform.
 fn arrange(total: u32, need: u32) -> Arrangement {
   let last = find_bin(need, true);
   if (last.is_crowded != 0u) {

@@ -207,47 +207,65 @@ fn room_for(is_last_round: bool) -> u32 {
 }
 
 // Reads the listed groups again, or all where the edge is 0, and puts what reaches the edge into the buffer. Few logits do,
-// and not as many in each invocation: so it only notes where they are, and the workgroup shares the rest. Uniform.
+// and not as many in each invocation: so it only notes where they are, and the workgroup shares the rest.
+//
+// At first nobody waits for anybody. Only where too many were found for the buffer, as in rows of many ties, is all read once
+// more, and then after each round it is seen to that the buffer is not full. Uniform.
 fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
   let first_vector = line_begin(first);
   let count = opened << params.group_shift;
   var bar = Bar(edge, ANY_ORDER);
   var refined = 0u;
-  for (var base = 0u; base < count; base += TILE_VECTORS) {
-    let room = room_for(base + TILE_VECTORS >= count);
-    let i = vec4(base + invocation) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
-    let at_most = min(i, vec4(count - 1u));
-    let vector = vec4(first_vector) + vec4(
-      opened_vector(at_most.x, edge), opened_vector(at_most.y, edge), opened_vector(at_most.z, edge),
-      opened_vector(at_most.w, edge));
-    let tile = load_vectors(vector, first, last);
-    let reached = vec4(
-      reaching(tile.a, vector.x, first, last, edge), reaching(tile.b, vector.y, first, last, edge),
-      reaching(tile.c, vector.z, first, last, edge), reaching(tile.d, vector.w, first, last, edge));
-    let fresh = select(vec4(0u), reached << (vec4(0u, 1u, 2u, 3u) * LOGITS_PER_VECTOR), i < vec4(count));
-    var pending = (fresh.x | fresh.y) | (fresh.z | fresh.w);
-    loop {
-      if (bar.key != edge || bar.last != ANY_ORDER) {   // since a cut
-        for (var left = pending; left != 0u; left &= left - 1u) {
-          let candidate = candidate_at(position_of(vector, firstTrailingBit(left)), origin);
-          if (!passes(candidate.x, candidate.y, bar)) {
-            pending ^= left & (0u - left);
+  var is_careful = false;
+  loop {
+    for (var base = 0u; base < count; base += TILE_VECTORS) {
+      let room = room_for(base + TILE_VECTORS >= count);
+      let i = vec4(base + invocation) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
+      let at_most = min(i, vec4(count - 1u));
+      let vector = vec4(first_vector) + vec4(
+        opened_vector(at_most.x, edge), opened_vector(at_most.y, edge), opened_vector(at_most.z, edge),
+        opened_vector(at_most.w, edge));
+      let tile = load_vectors(vector, first, last);
+      let reached = vec4(
+        reaching(tile.a, vector.x, first, last, edge), reaching(tile.b, vector.y, first, last, edge),
+        reaching(tile.c, vector.z, first, last, edge), reaching(tile.d, vector.w, first, last, edge));
+      let fresh = select(vec4(0u), reached << (vec4(0u, 1u, 2u, 3u) * LOGITS_PER_VECTOR), i < vec4(count));
+      var pending = (fresh.x | fresh.y) | (fresh.z | fresh.w);
+      loop {
+        if (bar.key != edge || bar.last != ANY_ORDER) {   // since a cut
+          for (var left = pending; left != 0u; left &= left - 1u) {
+            let candidate = candidate_at(position_of(vector, firstTrailingBit(left)), origin);
+            if (!passes(candidate.x, candidate.y, bar)) {
+              pending ^= left & (0u - left);
+            }
           }
         }
+        var at = places(CLAIMED, countOneBits(pending));
+        for (; pending != 0u && at < params.capacity; pending &= pending - 1u) {
+          store_index(at, position_of(vector, firstTrailingBit(pending)) - origin);
+          at++;
+        }
+        if (!is_careful) {
+          break;
+        }
+        let claimed = counted(CLAIMED);
+        if (claimed <= room) {
+          break;
+        }
+        refine(refined, params.capacity, origin);
+        bar = cut(min(claimed, params.capacity));
+        refined = params.k;
       }
-      var at = places(CLAIMED, countOneBits(pending));
-      for (; pending != 0u && at < params.capacity; pending &= pending - 1u) {
-        store_index(at, position_of(vector, firstTrailingBit(pending)) - origin);
-        at++;
-      }
-      let claimed = counted(CLAIMED);
-      if (claimed <= room) {
-        break;
-      }
-      refine(refined, params.capacity, origin);
-      bar = cut(min(claimed, params.capacity));
-      refined = params.k;
     }
+    if (is_careful || counted(CLAIMED) <= params.published) {
+      break;
+    }
+    is_careful = true;
+    workgroupBarrier();
+    if (invocation == 0u) {
+      atomicStore(&counters[CLAIMED], 0u);
+    }
+    workgroupBarrier();
   }
   refine(refined, params.capacity, origin);
 }
