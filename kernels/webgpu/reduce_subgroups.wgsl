@@ -19,11 +19,17 @@ var<private> lanes: u32;
 // subgroups in order; where subgroups are full they are numbered so.
 var<private> is_full: bool;
 
-// Every entry point calls it first. Invocations are numbered subgroup by subgroup.
+// Every entry point calls it first, or enter_in_order.
 fn enter(place: Place) {
   subgroup = place.subgroup;
   subgroups = place.subgroups;
   is_full = place.subgroups * place.subgroup_size == WORKGROUP_SIZE;
+  invocation = select(place.invocation, place.subgroup * place.subgroup_size + place.lane, is_full);
+}
+
+// The same, and invocations are numbered in the order of their subgroups, full or not, which sum_of_earlier takes.
+fn enter_in_order(place: Place) {
+  enter(place);
   lane = subgroupExclusiveAdd(1u);
   lanes = subgroupAdd(1u);
   invocation = sum_of_earlier(1u);

@@ -5,9 +5,14 @@ struct Place {
   @builtin(local_invocation_index) invocation: u32,
 }
 
-// Every entry point calls it first.
+// Every entry point calls it first, or enter_in_order.
 fn enter(place: Place) {
   invocation = place.invocation;
+}
+
+// Invocations are in order.
+fn enter_in_order(place: Place) {
+  enter(place);
 }
 
 // Hands out `count` places of a counter.

@@ -186,7 +186,18 @@ fn passes(key: u32, order: u32, bar: Bar) -> bool {
   return key > bar.key || (key == bar.key && order <= bar.last);
 }
 
-// The number by which a radix select counts: the key, or among those of the key `tie` the order, inverted; larger is better.
+// An order_key without its unused bits, in which keys that follow each other are neighbours, and back.
+fn short_key(key: u32) -> u32 {
+  return key >> UNUSED_BITS;
+}
+
+fn key_of_short(short: u32) -> u32 {
+  let key = short << UNUSED_BITS;
+  return select(key | ((1u << UNUSED_BITS) - 1u), key, key >= KEY_ZERO || short == KEY_NAN);
+}
+
+// The number by which a radix select counts: the short key, or among those of the short key `tie` the order, inverted; larger
+// is better.
 fn rank_key(source: u32, i: u32, by_order: bool, tie: u32) -> u32 {
   var place: vec2<u32>;
   if (source == MAXIMA) {
@@ -194,19 +205,22 @@ fn rank_key(source: u32, i: u32, by_order: bool, tie: u32) -> u32 {
   } else {
     place = load_candidate(i);
   }
-  return select(place.x, select(0u, ~place.y, place.x == tie), by_order);
+  let key = short_key(place.x);
+  return select(key, select(0u, ~place.y, key == tie), by_order);
 }
 
 // A bar that the K best of `count` places pass, and at most `slack` others. Orders are below `orders`; no key is beyond
 // `highest`, and the bar is first sought from `lowest` up. NO_BAR where fewer than K keys are more than -inf. Uniform.
 fn radix_select(source: u32, count: u32, slack: u32, orders: u32, lowest: u32, highest: u32) -> Bar {
-  const LEAST = KEY_NEGATIVE_INFINITY + 1u;
-  var bar = NO_BAR;
-  var low = lowest;
-  var high = highest;
+  const LEAST = (KEY_NEGATIVE_INFINITY + 1u) >> UNUSED_BITS;
+  let first_order = ~(orders - 1u);
+  var from_key = short_key(lowest);
+  // Where all seem to be ties, only their order tells, and one bin for all of them would be slow.
+  var by_order = from_key == short_key(highest);
+  var tie = from_key;
+  var low = select(from_key, first_order, by_order);
+  var high = select(short_key(highest), 0xffffffffu, by_order);
   var span = high - low;
-  var by_order = false;
-  var tie = 0u;
   var above = 0u;   // places known to pass
   loop {
     let shift = bin_shift(bit_length(span));
@@ -219,31 +233,37 @@ fn radix_select(source: u32, count: u32, slack: u32, orders: u32, lowest: u32, h
       }
     }
     let found = find_bin(params.k - above, false);
+    if (found.held == 0u) {   // too few
+      if (from_key <= LEAST) {
+        return NO_BAR;
+      }
+      from_key = LEAST;
+      by_order = false;
+      low = LEAST;
+      high = short_key(highest);
+      span = high - low;
+      continue;
+    }
     low += found.bin << shift;
     above += found.above;
-    if (found.held == 0u) {   // too few
-      if (low <= LEAST) {
-        break;
-      }
-      low = LEAST;
-      span = high - low;
-    } else if (above + found.held <= params.k + slack) {
-      bar = Bar(low, ANY_ORDER);
-      if (by_order) {
-        bar = Bar(tie, ~low);
-      }
+    if (above + found.held <= params.k + slack) {
       break;
-    } else if (shift == 0u) {   // too many of one key
+    }
+    if (shift == 0u) {   // too many of one key
       by_order = true;
       tie = low;
-      low = ~(orders - 1u);
+      low = first_order;
       high = 0xffffffffu;
       span = high - low;
     } else {
+      // Not past the highest, where 0 would be, which takes no part.
       span = min((1u << shift) - 1u, high - low);
     }
   }
-  return bar;
+  if (by_order) {
+    return Bar(key_of_short(tie), ~low);
+  }
+  return Bar(key_of_short(low), ANY_ORDER);
 }
 
 // Puts a candidate into its place of the buffer.

@@ -56,7 +56,7 @@ fn list_length() -> u32 {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn scan_rows(place: Place, grid: Grid) {
-  enter(place);
+  enter_in_order(place);
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     let state = read_part(row_begin(row), 0u, params.vocab);
@@ -67,7 +67,7 @@ fn scan_rows(place: Place, grid: Grid) {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn scan_parts(place: Place, grid: Grid) {
-  enter(place);
+  enter_in_order(place);
   open_candidates(grid.workgroup.x);
   let tasks = params.rows * params.parts_here;
   for (var task = grid.workgroup.x; task < tasks; task += grid.workgroups.x) {
@@ -83,7 +83,7 @@ fn scan_parts(place: Place, grid: Grid) {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn merge_parts(place: Place, grid: Grid) {
-  enter(place);
+  enter_in_order(place);
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     finish(row, merge_row(row * params.parts));
@@ -207,65 +207,35 @@ fn room_for(is_last_round: bool) -> u32 {
 }
 
 // Reads the listed groups again, or all where the edge is 0, and puts what reaches the edge into the buffer. Few logits do,
-// and not as many in each invocation: so it only notes where they are, and the workgroup shares the rest.
-//
-// At first nobody waits for anybody. Only where too many were found for the buffer, as in rows of many ties, is all read once
-// more, and then after each round it is seen to that the buffer is not full. Uniform.
+// and not as many in each invocation: so it only notes where they are, and the workgroup shares the rest. Uniform.
 fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
   let first_vector = line_begin(first);
   let count = opened << params.group_shift;
   var bar = Bar(edge, ANY_ORDER);
   var refined = 0u;
-  var is_careful = false;
-  loop {
-    for (var base = 0u; base < count; base += TILE_VECTORS) {
-      let room = room_for(base + TILE_VECTORS >= count);
-      let i = vec4(base + invocation) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
-      let at_most = min(i, vec4(count - 1u));
-      let vector = vec4(first_vector) + vec4(
-        opened_vector(at_most.x, edge), opened_vector(at_most.y, edge), opened_vector(at_most.z, edge),
-        opened_vector(at_most.w, edge));
-      let tile = load_vectors(vector, first, last);
-      let reached = vec4(
-        reaching(tile.a, vector.x, first, last, edge), reaching(tile.b, vector.y, first, last, edge),
-        reaching(tile.c, vector.z, first, last, edge), reaching(tile.d, vector.w, first, last, edge));
-      let fresh = select(vec4(0u), reached << (vec4(0u, 1u, 2u, 3u) * LOGITS_PER_VECTOR), i < vec4(count));
-      var pending = (fresh.x | fresh.y) | (fresh.z | fresh.w);
-      loop {
-        if (bar.key != edge || bar.last != ANY_ORDER) {   // since a cut
-          for (var left = pending; left != 0u; left &= left - 1u) {
-            let candidate = candidate_at(position_of(vector, firstTrailingBit(left)), origin);
-            if (!passes(candidate.x, candidate.y, bar)) {
-              pending ^= left & (0u - left);
-            }
-          }
-        }
-        var at = places(CLAIMED, countOneBits(pending));
-        for (; pending != 0u && at < params.capacity; pending &= pending - 1u) {
-          store_index(at, position_of(vector, firstTrailingBit(pending)) - origin);
-          at++;
-        }
-        if (!is_careful) {
-          break;
-        }
-        let claimed = counted(CLAIMED);
-        if (claimed <= room) {
-          break;
-        }
-        refine(refined, params.capacity, origin);
-        bar = cut(min(claimed, params.capacity));
-        refined = params.k;
+  for (var base = 0u; base < count; base += TILE_VECTORS) {
+    let room = room_for(base + TILE_VECTORS >= count);
+    let i = vec4(base + invocation) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
+    let at_most = min(i, vec4(count - 1u));
+    let vector = vec4(first_vector) + vec4(
+      opened_vector(at_most.x, edge), opened_vector(at_most.y, edge), opened_vector(at_most.z, edge),
+      opened_vector(at_most.w, edge));
+    var pending = 0xffffffffu;
+    loop {
+      pending &= passing(vector, i < vec4(count), origin, first, last, bar);
+      var at = places(CLAIMED, countOneBits(pending));
+      for (; pending != 0u && at < params.capacity; pending &= pending - 1u) {
+        store_index(at, position_of(vector, firstTrailingBit(pending)) - origin);
+        at++;
       }
+      let claimed = counted(CLAIMED);
+      if (claimed <= room) {
+        break;
+      }
+      refine(refined, params.capacity, origin);
+      bar = cut(min(claimed, params.capacity));
+      refined = params.k;
     }
-    if (is_careful || counted(CLAIMED) <= params.published) {
-      break;
-    }
-    is_careful = true;
-    workgroupBarrier();
-    if (invocation == 0u) {
-      atomicStore(&counters[CLAIMED], 0u);
-    }
-    workgroupBarrier();
   }
   refine(refined, params.capacity, origin);
 }
@@ -289,19 +259,35 @@ fn opened_vector(i: u32, edge: u32) -> u32 {
   return (listed_group(i >> params.group_shift) << params.group_shift) + within;
 }
 
-// Which logits of a vector reach the edge: bit slot * 4 + lane. A NaN may seem to, and ranks after all that do.
-fn reaching(words: vec4<u32>, vector: u32, first: u32, last: u32, edge: u32) -> u32 {
-  // Turned so, bits sort as keys do, down to an edge among the positive logits or among the negative ones.
-  let turn = select(0xffffffffu, 0x80000000u, edge > KEY_ZERO);
+// Which logits of four vectors, as far as they are there, pass a bar: bit load * LOGITS_PER_VECTOR + slot * 4 + lane. Uniform.
+fn passing(vector: vec4<u32>, is_there: vec4<bool>, origin: u32, first: u32, last: u32, bar: Bar) -> u32 {
+  let tile = load_vectors(vector, first, last);
+  let found = vec4(
+    passing_of_vector(tile.a, vector.x, origin, first, last, bar),
+    passing_of_vector(tile.b, vector.y, origin, first, last, bar),
+    passing_of_vector(tile.c, vector.z, origin, first, last, bar),
+    passing_of_vector(tile.d, vector.w, origin, first, last, bar));
+  let all = select(vec4(0u), found << (vec4(0u, 1u, 2u, 3u) * LOGITS_PER_VECTOR), is_there);
+  return (all.x | all.y) | (all.z | all.w);
+}
+
+// Bit slot * 4 + lane. A NaN may seem to pass, and ranks after all that do.
+fn passing_of_vector(words: vec4<u32>, vector: u32, origin: u32, first: u32, last: u32, bar: Bar) -> u32 {
+  // Turned so, bits sort as keys do, down to a key among the positive logits or among the negative ones.
+  let turn = select(0xffffffffu, 0x80000000u, bar.key > KEY_ZERO);
   // -0, turned, is one below +0, its equal.
-  let least = (edge - select(0u, 1u, edge == KEY_ZERO)) & LOGIT_MASK;
+  let least = (bar.key - select(0u, 1u, bar.key == KEY_ZERO)) & LOGIT_MASK;
   var found = 0u;
   for (var slot = 0u; slot < LOGITS_PER_WORD; slot++) {
-    var reach = (slot_bits(words, slot) ^ vec4(turn)) >= vec4(least);
-    if (edge == 0u) {
-      reach = is_within(slot_positions(vector, slot), first, last);
+    let bits = slot_bits(words, slot);
+    var passed = (bits ^ vec4(turn)) >= vec4(least);
+    if (bar.key == 0u) {
+      passed = is_within(slot_positions(vector, slot), first, last);
     }
-    let bit = select(vec4(0u), vec4(1u, 2u, 4u, 8u), reach);
+    if (bar.last != ANY_ORDER) {
+      passed &= (order_keys(bits) != vec4(bar.key)) | (slot_positions(vector, slot) - vec4(origin) <= vec4(bar.last));
+    }
+    let bit = select(vec4(0u), vec4(1u, 2u, 4u, 8u), passed);
     found |= ((bit.x | bit.y) | (bit.z | bit.w)) << (4u * slot);
   }
   return found;

@@ -3,7 +3,7 @@
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn three_pass_rows(place: Place, grid: Grid) {
-  enter(place);
+  enter_in_order(place);
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     clear(0u);

@@ -10,7 +10,7 @@
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn softmax_rows(place: Place, grid: Grid) {
-  enter(place);
+  enter_in_order(place);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     let first = row_begin(row);
     let last = first + params.vocab;
@@ -40,7 +40,7 @@ fn softmax_rows(place: Place, grid: Grid) {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn topk_rows(place: Place, grid: Grid) {
-  enter(place);
+  enter_in_order(place);
   open_candidates(grid.workgroup.x);
   for (var row = grid.workgroup.x; row < params.rows; row += grid.workgroups.x) {
     select_row(row);
