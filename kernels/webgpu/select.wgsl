@@ -6,7 +6,7 @@
 //   arrange       the histogram gives each bin its place, and a candidate is ranked within its bin
 //
 // A candidate is vec2(order_key, index), from make_candidate. Candidates are distinct, and (key descending, index
-// ascending) is a strict total order, so the K best are one set, whatever the order of visits. Exact for every input: an
+// ascending) is a strict total order, so the K best are one set, whatever the order of visits. Exact for every input: a
 // bar is at all times passed by K of those seen, so what does not pass it cannot be among the K best.
 
 const BINS = max(256u, WORKGROUP_SIZE);
@@ -94,24 +94,26 @@ struct Binning {
   low: u32,
   key_down: u32,     // key - low is shifted right by this,
   key_up: u32,       // or left by this,
-  index_down: u32,   // and the inverted index right by this
+  last: u32,         // and the index, counted backwards from the last,
+  index_down: u32,   // right by this
 }
 var<workgroup> binning: Binning;   // of what is in the buffer
 
-// The finest bins of which the last still reaches `high`.
-fn make_binning(low: u32, high: u32) -> Binning {
-  let bits = bit_length((high >> UNUSED_BITS) - (low >> UNUSED_BITS));
+// The finest bins over what passes a bar, up to the key `high`.
+fn make_binning(bar: Bar, high: u32) -> Binning {
+  let bits = bit_length(short_key(high) - short_key(bar.key));
   let free = max(bits, BIN_BITS) - bits;
-  let index_bits = bit_length(params.vocab - 1u);
-  return Binning(low, bin_shift(bits), free, select(31u, max(index_bits, free) - free, free != 0u));
+  // Where all are ties, no index is beyond that of the bar.
+  let last = select(params.vocab - 1u, min(bar.last, params.vocab - 1u), bits == 0u);
+  return Binning(bar.key, bin_shift(bits), free, last, select(31u, max(bit_length(last), free) - free, free != 0u));
 }
 
 fn bin_of(candidate: vec2<u32>) -> u32 {
   if (candidate.x < binning.low) {
     return 0u;
   }
-  let beyond = (candidate.x >> UNUSED_BITS) - (binning.low >> UNUSED_BITS);
-  let by_index = (params.vocab - 1u - candidate.y) >> binning.index_down;
+  let beyond = short_key(candidate.x) - short_key(binning.low);
+  let by_index = (binning.last - candidate.y) >> binning.index_down;
   return min(((beyond >> binning.key_down) << binning.key_up) | by_index, BINS - 1u);
 }
 
@@ -132,7 +134,7 @@ var<workgroup> found_bin: Found;
 
 // Whether a bin of candidates holds more than CROWDED, so that to rank by counting would take long.
 var<workgroup> crowded: atomic<u32>;
-const CROWDED = 256u;
+const CROWDED = 96u;
 
 // Bins that an invocation looks at; only the first BINS invocations do.
 const OWN_BINS = max(BINS / WORKGROUP_SIZE, 1u);
@@ -280,7 +282,7 @@ fn cut(total: u32) -> Bar {
   clear_histogram();
   if (invocation == 0u) {
     atomicStore(&counters[CLAIMED], 0u);
-    binning = make_binning(bar.key, high);
+    binning = make_binning(bar, high);
   }
   for (var base = 0u; base < total; base += WORKGROUP_SIZE) {
     let i = base + invocation;

@@ -196,7 +196,7 @@ fn list_groups(groups: u32, bar: Bar) {
 fn start_buffer(edge: u32, high: u32) {
   clear_histogram();
   if (invocation == 0u) {
-    binning = make_binning(edge, high);
+    binning = make_binning(Bar(edge, ANY_ORDER), high);
   }
   candidate_barrier();
 }
@@ -220,9 +220,8 @@ fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
     let vector = vec4(first_vector) + vec4(
       opened_vector(at_most.x, edge), opened_vector(at_most.y, edge), opened_vector(at_most.z, edge),
       opened_vector(at_most.w, edge));
-    var pending = 0xffffffffu;
+    var pending = passing(vector, i < vec4(count), origin, first, last, bar);
     loop {
-      pending &= passing(vector, i < vec4(count), origin, first, last, bar);
       var at = places(CLAIMED, countOneBits(pending));
       for (; pending != 0u && at < params.capacity; pending &= pending - 1u) {
         store_index(at, position_of(vector, firstTrailingBit(pending)) - origin);
@@ -235,6 +234,7 @@ fn open(origin: u32, first: u32, last: u32, opened: u32, edge: u32) {
       refine(refined, params.capacity, origin);
       bar = cut(min(claimed, params.capacity));
       refined = params.k;
+      pending &= passing(vector, i < vec4(count), origin, first, last, bar);
     }
   }
   refine(refined, params.capacity, origin);
