@@ -15,7 +15,7 @@
 // 2. Select. A radix select over the maxima (select.wgsl) gives a bar that K groups pass, and few more.
 // 3. Open. The logits of these groups that reach the edge go to a buffer. Where they are too many for it, as in rows of
 //    many ties, it is cut to its K best.
-// 4. Finish. One part a row: sort, and write K results. Several: the state of each goes to storage, and a second dispatch
+// 4. Finish. One part a row: rank, and write K results. Several: the state of each goes to storage, and a second dispatch
 //    merges them.
 //
 // Workgroups take their tasks in a grid stride, so a dispatch holds any number of rows. All control flow around barriers
