@@ -1,9 +1,9 @@
 // Logits in memory: the three dtypes, widened to float32, and blocks that end anywhere.
 import { BLOCK, staged } from "./layout";
 
+// Codes of the dtypes; bf16 is 2.
 export const F32: u32 = 0;
 export const F16: u32 = 1;
-export const BF16: u32 = 2;
 
 // Logits of a group: the step of every loop over a block.
 export const GROUP: u32 = 32;

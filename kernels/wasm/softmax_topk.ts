@@ -1,11 +1,10 @@
 // The kernel: a row is streamed once, in blocks. A logit is loaded once, to be weighed (exp.ts) and compared with the threshold
 // (select.ts); without relaxed SIMD twice, the second time from the first-level cache.
 //
-// A sample of the blocks is visited first, from the last on, so that a sorted row has its threshold early, whichever way it is
-// sorted. The others follow in sequence.
-//
-// A row is pushed in one piece or in several: begin, push_logits, finish. Where several threads have pieces of it (threads.ts),
-// their states are merged before it is finished: merge, append_top.
+// A row is pushed in tiles of a few blocks: begin, push_logits, finish. Tiles come in any order (packages/wasm/src/job.ts). Of a
+// tile the last block is visited first, then the others in sequence, so that a sorted row has its threshold early, whichever way
+// it is sorted. Where several threads have tiles of a row (threads.ts), their states are merged before it is finished: merge,
+// append_top.
 import { BLOCK, INDICES, LOG_SUM_EXP, logits_address, MAX_K, PROBS, staged } from "./layout";
 import { bytes_of, GROUP, stage } from "./logits";
 import {
@@ -37,9 +36,6 @@ export { merge } from "./row_state";
 export * from "./threads";
 export { logits_address };
 
-// One block in so many is a sample.
-const SAMPLED: i32 = 8;
-
 let k: u32;
 
 export function max_k(): u32 {
@@ -62,13 +58,11 @@ export function begin(k_: u32, temperature: f64): void {
   clear(k);
 }
 
-// `count` logits of the row from index `first`, at any address. `dtype`: 0 f32, 1 f16, 2 bf16.
+// A tile: `count` logits of the row from index `first`, at least one, at any address. `dtype`: 0 f32, 1 f16, 2 bf16.
 export function push_logits(address: usize, count: u32, dtype: u32, first: u32): void {
-  const last = <i32>((count + BLOCK - 1) / BLOCK) - 1;
-  for (let block = last; block >= 0; block -= SAMPLED) push_block(address, count, dtype, first, block);
-  for (let block = 0; block < last; block++) {
-    if ((last - block) % SAMPLED !== 0) push_block(address, count, dtype, first, block);
-  }
+  const last = (count - 1) / BLOCK;
+  push_block(address, count, dtype, first, last);
+  for (let block: u32 = 0; block < last; block++) push_block(address, count, dtype, first, block);
 }
 
 // Searches and weighs block `number` of those logits.
@@ -135,20 +129,4 @@ export function solve(
     push_logits(address + <usize>i * row_bytes, vocab, dtype, 0);
     finish(row + i);
   }
-}
-
-// A step that is coprime to `count` and near its golden section.
-export function stride_of(count: u32): u32 {
-  let stride = <u32>Math.round(<f64>count * 0.6180339887498949);
-  while (greatest_common_divisor(count, stride) > 1) stride++;
-  return stride;
-}
-
-function greatest_common_divisor(a: u32, b: u32): u32 {
-  while (b !== 0) {
-    const rest = a % b;
-    a = b;
-    b = rest;
-  }
-  return a;
 }

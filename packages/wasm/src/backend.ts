@@ -41,15 +41,17 @@ export interface WasmBackend extends Backend {
 /** Options of `createWasmBackend`. */
 export interface WasmBackendOptions {
   /**
-   * How many threads may work at a call, the calling one among them. Default: those of the processor, at most 8. Where
+   * How many threads may work at a call, the calling one among them: 1 to 256. Default: those of the processor, at most 8. Where
    * memory cannot be shared, as in a page that is not cross-origin isolated, there is one, and `device` says why.
    */
   threads?: number;
 }
 
-const MOST_THREADS = 8;
+const DEFAULT_THREADS = 8;
+/** Each has a MiB of every memory that threads share, of which 4 GiB can be addressed. */
+const MOST_THREADS = 256;
 /** Bytes of logits for each thread of a call, of some 2 us a tile: they make up for waking it and merging what it knows. */
-const SHARE = 12 * TILE;
+export const SHARE = 12 * TILE;
 
 /**
  * Creates the WebAssembly backend. Workers are started by the first call that is worth it, and never keep a process alive.
@@ -58,20 +60,28 @@ const SHARE = 12 * TILE;
  *   `ERR_INVALID_ARGUMENT`.
  */
 export async function createWasmBackend(options: WasmBackendOptions = {}): Promise<WasmBackend> {
-  return createBackend(options, SHARE);
+  return createWith(options, SHARE, Pool);
 }
 
-/** `share`: bytes of logits that a call has for each of its threads, at least. */
-export async function createBackend(options: WasmBackendOptions, share: number): Promise<WasmBackend> {
+/**
+ * @param share bytes of logits that a call has for each of its threads, at least.
+ * @param Threads what starts them.
+ */
+export async function createWith(
+  options: WasmBackendOptions,
+  share: number,
+  Threads: typeof Pool,
+): Promise<WasmBackend> {
   if (typeof options !== "object" || options === null) {
     throw invalidArgument("options", "an object", options, "Pass { threads: 4 } or nothing.");
   }
-  const { threads = Math.min(MOST_THREADS, hardwareThreads()) } = options;
-  if (!Number.isInteger(threads) || threads < 1) {
-    throw invalidArgument("threads", "an integer >= 1", threads, "Pass 1 to stay on the calling thread.");
+  const { threads = Math.min(DEFAULT_THREADS, hardwareThreads()) } = options;
+  if (!Number.isInteger(threads) || threads < 1 || threads > MOST_THREADS) {
+    const range = `an integer from 1 to ${MOST_THREADS}`;
+    throw invalidArgument("threads", range, threads, "Pass 1 to stay on the calling thread.");
   }
   const reason = threads === 1 ? undefined : noThreadsReason();
-  return new Implementation(await compileKernel(kernels), reason === undefined ? threads : 1, share, reason);
+  return new Implementation(await compileKernel(kernels), reason === undefined ? threads : 1, share, Threads, reason);
 }
 
 class Implementation implements WasmBackend {
@@ -80,6 +90,7 @@ class Implementation implements WasmBackend {
   readonly #kernel: CompiledKernel;
   readonly #threads: number;
   readonly #share: number;
+  readonly #Threads: typeof Pool;
   #noThreads: string | undefined;
   /** For logits that are not in memory of this backend, on the calling thread. */
   readonly #host: Kernel;
@@ -92,10 +103,17 @@ class Implementation implements WasmBackend {
   #pending = 0;
   #disposed = false;
 
-  constructor(kernel: CompiledKernel, threads: number, share: number, noThreads: string | undefined) {
+  constructor(
+    kernel: CompiledKernel,
+    threads: number,
+    share: number,
+    Threads: typeof Pool,
+    noThreads: string | undefined,
+  ) {
     this.#kernel = kernel;
     this.#threads = threads;
     this.#share = share;
+    this.#Threads = Threads;
     this.#noThreads = noThreads;
     this.#host = instantiateKernel(kernel, TILE, 1);
     this.limits = { maxK: this.#host.exports.max_k() };
@@ -152,8 +170,7 @@ class Implementation implements WasmBackend {
 
   #alone(problem: Problem): void {
     const own = this.#allocated.get(problem.logits.buffer);
-    if (own === undefined || this.#pool?.hasLost(own)) solveAlone(this.#host, false, problem);
-    else solveAlone(own, true, problem);
+    solveAlone(own === undefined || this.#pool?.hasLost(own) ? this.#host : own, problem);
   }
 
   async #withTeam(pool: Pool, workers: number, problem: Problem): Promise<void> {
@@ -161,7 +178,7 @@ class Implementation implements WasmBackend {
     const shared = own ?? this.#storeOrNone();
     if (pool.failure === undefined && shared !== undefined) {
       const team = pool.team(shared, workers);
-      if (await solveWithTeam(own ?? this.#host, own !== undefined, problem, team)) return;
+      if (await solveWithTeam(own ?? this.#host, problem, team)) return;
     }
     this.#alone(problem);
   }
@@ -176,7 +193,7 @@ class Implementation implements WasmBackend {
 
   /** Whether the threads have begun; starts them. */
   #hasThreads(): boolean {
-    this.#pool ??= new Pool(this.#kernel, this.#threads);
+    this.#pool ??= new this.#Threads(this.#kernel, this.#threads);
     this.#noThreads = this.#pool.failure?.message;
     return this.#noThreads === undefined && this.#pool.isReady;
   }

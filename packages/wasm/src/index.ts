@@ -1,6 +1,6 @@
 /**
- * fused-topk in WebAssembly SIMD: logits in CPU memory, in Node, browsers, Deno and Bun.
+ * fused-topk in WebAssembly SIMD: logits in CPU memory, in Node, browsers and Deno.
  *
  * @packageDocumentation
  */
-export { createWasmBackend, type WasmBackend } from "./backend.js";
+export { createWasmBackend, type WasmBackend, type WasmBackendOptions } from "./backend.js";

@@ -7,8 +7,9 @@ export interface Piece {
   /** Index of the first logit, and how many of each row. */
   first: number;
   count: number;
-  /** Whether the thread has had none of the row before, and whether no thread will have more of it, nor has had another part. */
+  /** Whether the thread has had none of the row before. */
   begins: boolean;
+  /** Whether that is the end of the row, and no other thread has had a part of it. */
   finishes: boolean;
 }
 
@@ -51,12 +52,11 @@ export class Job {
   readonly #counts: number[] = [];
   #next: number;
 
-  /** `strideOf`: of so many tiles, how many are passed over from one to the next: see kernels/wasm/softmax_topk.ts. */
-  constructor(size: JobSize, strideOf: (count: number) => number) {
+  constructor(size: JobSize) {
     this.first = size.first;
     this.#size = size;
     this.#tiles = Math.ceil(size.vocab / size.length);
-    this.#stride = this.#tiles === 1 ? 0 : strideOf(this.#tiles);
+    this.#stride = strideOf(this.#tiles);
     this.#next = size.first;
   }
 
@@ -105,4 +105,18 @@ export class Job {
     const [first, ...others] = this.parts.filter(({ left }) => left >= least);
     return others.reduce((a, b) => (b.left > a!.left ? b : a), first);
   }
+}
+
+/**
+ * From a tile to the next, modulo their number: coprime to it, so that each is visited once, and near its golden section, so that
+ * the first few lie all over the row and a sorted one has its threshold early.
+ */
+function strideOf(tiles: number): number {
+  let stride = Math.round(tiles * 0.6180339887498949);
+  while (greatestCommonDivisor(tiles, stride) > 1) stride++;
+  return stride;
+}
+
+function greatestCommonDivisor(a: number, b: number): number {
+  return b === 0 ? a : greatestCommonDivisor(b, a % b);
 }

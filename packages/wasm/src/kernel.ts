@@ -9,7 +9,6 @@ interface Exports {
   indices(): number;
   log_sum_exps(): number;
   logits_address(threads: number): number;
-  stride_of(count: number): number;
   begin(k: number, temperature: number): void;
   push_logits(address: number, count: number, dtype: number, first: number): void;
   merge(max: number, sum: number): void;
@@ -99,7 +98,7 @@ export async function compileKernel([relaxed, plain]: readonly [
     return await compile(plain, false);
   } catch (cause) {
     throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", "This engine compiles no WebAssembly SIMD.", {
-      fix: 'Use a current browser, Node, Deno or Bun, allow "wasm-unsafe-eval" in the page\'s policy, or use "cpu".',
+      fix: 'Use a current browser, Node or Deno, allow "wasm-unsafe-eval" in the page\'s policy, or use "cpu".',
       cause,
     });
   }

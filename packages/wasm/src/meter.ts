@@ -36,16 +36,18 @@ class WasmMeter implements Meter {
   /** What the read floor has seen: kept, so that it is not dead code. */
   checksum = 0;
   readonly #kernel: CompiledKernel;
+  readonly #maxK: number;
 
   constructor(kernel: CompiledKernel) {
     this.#kernel = kernel;
+    this.#maxK = instantiateKernel(kernel, 0, 1).exports.max_k();
     this.paths = [kernel.isRelaxed ? "relaxed SIMD" : "SIMD"];
   }
 
   async measure({ variant, options, template, sets, repeats }: MeasureRequest): Promise<Measurement> {
     const { rows, k, vocab } = options;
     const templateRows = template.length / vocab;
-    const resolved = resolveHostOptions(template, { ...options, rows: Math.min(rows, templateRows) });
+    const resolved = resolveHostOptions(template, { ...options, rows: Math.min(rows, templateRows) }, this.#maxK);
     const rowBytes = vocab * bytesPerElement[resolved.dtype];
     const kernel = instantiateKernel(this.#kernel, sets * rows * rowBytes, 1);
     const bytes = new Uint8Array(template.buffer, template.byteOffset, template.byteLength);
@@ -93,7 +95,7 @@ class WasmMeter implements Meter {
           const array = dtype === "f32" ? Float32Array : Uint16Array;
           const logits = new array(kernel.memory.buffer, address, length);
           const result = allocateResult(rows, k);
-          solveAlone(kernel, true, { logits, options, result });
+          solveAlone(kernel, { logits, options, result });
           return result;
         };
       case "three-pass":

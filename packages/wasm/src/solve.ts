@@ -1,5 +1,12 @@
 /** The ways from a problem to the kernel: in its memory or through a tile, on the calling thread or with others. */
-import { bytesPerElement, type DType, type HostLogits, type ResolvedOptions, type SoftmaxTopK } from "@fused-topk/core";
+import {
+  bytesPerElement,
+  type DType,
+  type HostLogits,
+  type ResolvedOptions,
+  resolveHostOptions,
+  type SoftmaxTopK,
+} from "@fused-topk/core";
 import { Job, type Part, type Piece } from "./job.js";
 import type { Kernel } from "./kernel.js";
 
@@ -29,7 +36,7 @@ export const TILE = 16384;
 /** Bytes of a place for a tile, which begins anywhere in a word of 8. */
 const PLACE = TILE + 8;
 /** Logits of short rows that are taken together where they lie in the kernel's memory. */
-const TOGETHER = 16384;
+const LOGITS_TOGETHER = 16384;
 
 /** Milliseconds after which a thread should have done all that it was handed of a job, on average: a few tiles. */
 const PROMPT = 0.05;
@@ -46,18 +53,17 @@ export function placesOf({ exports }: Kernel, threads: number): number {
  * Solves a problem on the calling thread and with a team. A thread of it was of use if it had half its share of the tiles and
  * had done them in time.
  *
- * @param kernel for the calling thread.
- * @param own whether the logits lie in the memory of `kernel`, which is then the team's too.
+ * @param kernel for the calling thread; the team's too where the logits lie in its memory.
  * @returns whether it is solved; not where a thread has failed.
  */
-export async function solveWithTeam(kernel: Kernel, own: boolean, problem: Problem, team: Team): Promise<boolean> {
+export async function solveWithTeam(kernel: Kernel, problem: Problem, team: Team): Promise<boolean> {
   const { k, temperature, dtype } = problem.options;
   const { exports } = team.kernel;
   const counts = new Array<number>(Math.max(0, ...team.threads) + 1).fill(0); // tiles, by thread
   let early = 0; // milliseconds ahead of what is prompt
-  for (const job of jobsOf(kernel, own, problem)) {
+  for (const job of jobsOf(kernel, problem)) {
     for (const thread of team.threads) exports.hire(thread, k, dtypeCode[dtype], temperature);
-    const states = solveJob(kernel, own, problem, job, team);
+    const states = solveJob(kernel, problem, job, team);
     for (const { threads } of job.shared) {
       for (const thread of threads) if (thread > 0) exports.ask(thread);
     }
@@ -74,23 +80,25 @@ export async function solveWithTeam(kernel: Kernel, own: boolean, problem: Probl
 }
 
 /** Solves a problem on the calling thread. */
-export function solveAlone(kernel: Kernel, own: boolean, problem: Problem): void {
-  for (const job of jobsOf(kernel, own, problem)) solveJob(kernel, own, problem, job);
+export function solveAlone(kernel: Kernel, problem: Problem): void {
+  for (const job of jobsOf(kernel, problem)) solveJob(kernel, problem, job);
 }
 
 /** As many rows at a time as there is room for results. */
-function* jobsOf({ exports }: Kernel, own: boolean, { options }: Problem): Iterable<Job> {
-  const { rows, vocab, k, rowStride, dtype } = options;
+function* jobsOf(kernel: Kernel, problem: Problem): Iterable<Job> {
+  const { rows, vocab, k, rowStride, dtype } = problem.options;
   const length = TILE / bytesPerElement[dtype];
-  const together = vocab > length ? 1 : Math.floor(((own ? TOGETHER : length) - vocab) / rowStride) + 1;
-  const most = Math.floor(exports.max_k() / k);
-  for (let first = 0; first < rows; first += most) {
-    yield new Job({ first, rows: Math.min(most, rows - first), together, vocab, length }, exports.stride_of);
+  const most = isIn(kernel, problem) ? LOGITS_TOGETHER : length;
+  const together = vocab > length ? 1 : Math.floor((most - vocab) / rowStride) + 1;
+  const jobRows = Math.floor(kernel.exports.max_k() / k);
+  for (let first = 0; first < rows; first += jobRows) {
+    resolveHostOptions(problem.logits, problem.options); // a caller may have detached them while others were waited for
+    yield new Job({ first, rows: Math.min(jobRows, rows - first), together, vocab, length });
   }
 }
 
 /** Hands tiles to the team, before it runs out of them, and takes the others. Returns what it knows of rows that are shared. */
-function solveJob(kernel: Kernel, own: boolean, problem: Problem, job: Job, team?: Team): Map<Part, State> {
+function solveJob(kernel: Kernel, problem: Problem, job: Job, team?: Team): Map<Part, State> {
   const { vocab, k, rowStride, temperature, dtype } = problem.options;
   const { exports } = kernel;
   const code = dtypeCode[dtype];
@@ -98,7 +106,7 @@ function solveJob(kernel: Kernel, own: boolean, problem: Problem, job: Job, team
   const states = new Map<Part, State>();
   let current: Part | undefined;
   while (true) {
-    if (team !== undefined) handTiles(team, own, problem, job);
+    if (team !== undefined) handTiles(team, problem, job);
     const piece = job.take(0);
     if (current !== piece?.part && current !== undefined && current.threads.length > 1) {
       exports.leave_own();
@@ -108,7 +116,7 @@ function solveJob(kernel: Kernel, own: boolean, problem: Problem, job: Job, team
     current = piece.part;
     const { part, rows, first, count, begins, finishes } = piece;
     const row = part.row - job.first;
-    const address = own ? sourceOf(problem, piece) : copyTo(kernel, kernel.logits, problem, piece);
+    const address = addressIn(kernel, problem, piece, kernel.logits);
     if (count === vocab) {
       exports.solve(address, rowBytes, rows, vocab, k, code, temperature, row);
     } else {
@@ -121,7 +129,7 @@ function solveJob(kernel: Kernel, own: boolean, problem: Problem, job: Job, team
 }
 
 /** A tile to each thread that will soon have none. */
-function handTiles({ kernel, threads }: Team, own: boolean, problem: Problem, job: Job): void {
+function handTiles({ kernel, threads }: Team, problem: Problem, job: Job): void {
   const { rowStride, dtype } = problem.options;
   const { exports, logits } = kernel;
   for (const thread of threads) {
@@ -129,10 +137,10 @@ function handTiles({ kernel, threads }: Team, own: boolean, problem: Problem, jo
     const piece = job.take(thread);
     if (piece === undefined) continue;
     const { part, rows, first, count, begins, finishes } = piece;
-    const source = sourceOf(problem, piece);
     // Engines copy to shared memory a byte at a time, unless both ends have the same place in a word of 8 bytes.
-    const place = logits + placesOf(kernel, thread - 1) + exports.place(thread) * PLACE + (source % 8);
-    const address = own ? source : copyTo(kernel, place, problem, piece);
+    const place =
+      logits + placesOf(kernel, thread - 1) + exports.place(thread) * PLACE + (sourceOf(problem, piece) % 8);
+    const address = addressIn(kernel, problem, piece, place);
     const rowBytes = rowStride * bytesPerElement[dtype];
     exports.hand(thread, address, count, first, part.row - job.first, rows, rowBytes, begins, finishes);
   }
@@ -199,12 +207,21 @@ function sourceOf({ logits, options }: Problem, { part, first }: Piece): number 
   return logits.byteOffset + (options.offset + part.row * options.rowStride + first) * bytesPerElement[options.dtype];
 }
 
-/** Copies a piece to an address of a memory, as integers: a copy of floats may change the bits of a NaN, and a Float16Array copies slowly. */
-function copyTo({ memory }: Kernel, address: number, problem: Problem, piece: Piece): number {
+/** Whether the logits lie in a kernel's memory. */
+function isIn({ memory }: Kernel, { logits }: Problem): boolean {
+  return logits.buffer === memory.buffer;
+}
+
+/**
+ * The address of a piece in a kernel's memory: where it lies, or `place`, where it is copied to. As integers: a copy of floats
+ * may change the bits of a NaN, and a Float16Array copies slowly.
+ */
+function addressIn(kernel: Kernel, problem: Problem, piece: Piece, place: number): number {
+  const source = sourceOf(problem, piece);
+  if (isIn(kernel, problem)) return source;
   const { dtype, rowStride } = problem.options;
   const bits = dtype === "f32" ? Uint32Array : Uint16Array;
   const length = (piece.rows - 1) * rowStride + piece.count;
-  const source = new bits(problem.logits.buffer as ArrayBuffer, sourceOf(problem, piece), length);
-  new bits(memory.buffer, address, length).set(source);
-  return address;
+  new bits(kernel.memory.buffer, place, length).set(new bits(problem.logits.buffer as ArrayBuffer, source, length));
+  return place;
 }

@@ -1,4 +1,4 @@
-/** One worker thread, the same in a browser and in Node, Deno and Bun. */
+/** One worker thread, the same in a browser, in Node and in Deno. */
 
 /** What a worker is told: to attend, as that thread, in a memory. */
 export interface Task {
@@ -77,12 +77,25 @@ export function startWorker(onReply: OnReply): WorkerThread {
     };
   }
   const url = URL.createObjectURL(new Blob([program], { type: "text/javascript" }));
-  const worker = new Worker(url);
+  const revoke = () => URL.revokeObjectURL(url); // the program has been read, or will not be
+  let worker: Worker;
+  try {
+    worker = new Worker(url);
+  } catch (error) {
+    revoke();
+    throw error;
+  }
   worker.onmessage = () => {
-    URL.revokeObjectURL(url);
+    revoke();
     onReply(true);
   };
   worker.onmessageerror = () => onReply(new Error("The worker's reply could not be read."));
   worker.onerror = ({ message }) => onReply(new Error(message || "The worker could not start."));
-  return { post: (task) => worker.postMessage(task), terminate: () => worker.terminate() };
+  return {
+    post: (task) => worker.postMessage(task),
+    terminate: () => {
+      revoke();
+      worker.terminate();
+    },
+  };
 }

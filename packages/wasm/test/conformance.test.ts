@@ -1,20 +1,33 @@
 import { describeBackend } from "@fused-topk/conformance";
 import type { Backend, HostLogits, SoftmaxTopKOptions } from "@fused-topk/core";
-import { createBackend } from "../src/backend.js";
+import { describe, expect, test } from "vitest";
 import { createWasmBackend, type WasmBackend } from "../src/index.js";
 import { createPlainBackend } from "./plain.js";
-import { startThreads } from "./threads.js";
+import { type Counts, createOnThreads } from "./threads.js";
 
 describeBackend(createWasmBackend, { variant: "wasm" });
 
 describeBackend(createWasmBackend, { variant: "wasm, logits in its memory", call: fromItsMemory });
 
-/** Every call of several rows goes to the threads. */
-const onThreads = () => startThreads(createBackend({ threads: 3 }, 0));
+describe.each([
+  ["on threads", {}],
+  ["on threads, logits in its memory", { call: fromItsMemory }],
+])("%s", (name, options) => {
+  const backends: { calls: Counts[] }[] = [];
+  const create = async () => {
+    const created = await createOnThreads(3);
+    backends.push(created);
+    return created.backend;
+  };
 
-describeBackend(onThreads, { variant: "wasm, on threads" });
+  describeBackend(create, { variant: `wasm, ${name}`, reproducible: false, ...options });
 
-describeBackend(onThreads, { variant: "wasm, on threads, logits in its memory", call: fromItsMemory });
+  test("the workers had tiles of every call, and left states to be merged", () => {
+    const calls = backends.flatMap(({ calls }) => calls);
+    expect(calls.filter(({ tiles }) => tiles === 0)).toEqual([]);
+    expect(calls.filter(({ states }) => states > 0).length).toBeGreaterThan(50);
+  });
+});
 
 describeBackend(createPlainBackend, { variant: "wasm, plain SIMD" });
 
