@@ -18,12 +18,22 @@ const loaders: Loaders = {
   },
 };
 
-/** See `createBackend` of the main entry. */
+/**
+ * Makes the first backend of the order that can run here; with `for`, the fastest of them for that shape. CUDA never can.
+ *
+ * @throws {FusedTopKError} as a rejection: `ERR_INVALID_ARGUMENT` for an empty order, an unknown name or a bad shape;
+ *   `ERR_BACKEND_UNAVAILABLE`, listing every reason, when none can run here.
+ */
 export async function createBackend(options?: SelectOptions): Promise<Backend> {
   return (await selectBackend(options)).backend;
 }
 
-/** See `selectBackend` of the main entry. */
+/**
+ * `createBackend` that also says which backends were tried and cannot run here, and why; with `for`, how long the others
+ * took.
+ *
+ * @throws {FusedTopKError} as a rejection, like `createBackend`.
+ */
 export async function selectBackend(options?: SelectOptions): Promise<Selection> {
   return selectFrom(loaders, options);
 }

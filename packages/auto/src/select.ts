@@ -73,15 +73,21 @@ export async function selectFrom(loaders: Loaders, options: SelectOptions = {}):
       const microseconds = await timeBackend(backend, trial);
       timings.push({ backend: name, microseconds });
       const isFaster = fastest === undefined || microseconds < fastest.microseconds;
-      await (isFaster ? fastest?.backend : backend)?.dispose();
+      const slower = isFaster ? fastest?.backend : backend;
       if (isFaster) fastest = { backend, microseconds };
+      await discard(slower);
     } catch (error) {
       rejected.push(reasonOf(name, error));
-      await backend?.dispose();
+      await discard(backend);
     }
   }
   if (fastest === undefined) throw noneAvailable(rejected, forced);
   return { backend: fastest.backend, rejected, timings };
+}
+
+/** Disposes a backend that is not taken: a failure to is no reason against another. */
+async function discard(backend: Backend | undefined): Promise<void> {
+  await backend?.dispose().catch(() => {});
 }
 
 function checkOrder(options: SelectOptions): readonly BackendName[] {

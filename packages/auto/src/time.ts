@@ -23,19 +23,23 @@ export interface Trial {
 const MILLISECONDS = 150;
 const MOST_CALLS = 40;
 
+/** So many random logits, at most, before they repeat. */
+const DISTINCT = 2 ** 20;
+
 /**
- * Random logits of a shape; rows repeat.
+ * Random logits of a shape. Rows repeat, and long ones in themselves.
  *
  * @throws {FusedTopKError} `ERR_INVALID_ARGUMENT`, `ERR_OUT_OF_MEMORY`
  */
 export function trialOf(shape: Shape): Trial {
   const options = resolveOptions({ dtype: "f32", ...shape }, {});
   const { rows, vocab, dtype } = options;
-  const row = Float32Array.from({ length: vocab }, () => 12 * (Math.random() + Math.random() + Math.random()) - 18);
-  const bits = dtype === "f32" ? row : Uint16Array.from(row, dtype === "f16" ? encodeFloat16 : encodeBFloat16);
   try {
     const logits = dtype === "f32" ? new Float32Array(rows * vocab) : new Uint16Array(rows * vocab);
-    for (let r = 0; r < rows; r++) logits.set(bits, r * vocab);
+    const random = () => 12 * (Math.random() + Math.random() + Math.random()) - 18;
+    const values = Float32Array.from({ length: Math.min(vocab, DISTINCT) }, random);
+    const bits = dtype === "f32" ? values : Uint16Array.from(values, dtype === "f16" ? encodeFloat16 : encodeBFloat16);
+    for (let at = 0; at < logits.length; at += bits.length) logits.set(bits.subarray(0, logits.length - at), at);
     return { logits, options };
   } catch (cause) {
     throw new FusedTopKError(

@@ -36,13 +36,16 @@ async function errorOf(promise: Promise<unknown>): Promise<FusedTopKError> {
 }
 
 afterEach(() => {
+  vi.restoreAllMocks();
   vi.unstubAllEnvs();
   vi.unstubAllGlobals();
 });
 
 describe("selection for a shape", () => {
-  /** Stand-ins that take so many milliseconds a call, and count how many are alive. */
+  /** Stand-ins that take so many milliseconds a call by a clock of their own, and count how many are alive. */
   const timed = (milliseconds: Partial<Record<BackendName, number>>) => {
+    let now = 0;
+    vi.spyOn(performance, "now").mockImplementation(() => now);
     const alive = new Set<BackendName>();
     const asked: SoftmaxTopKOptions[] = [];
     const loader = (name: BackendName) => async (): Promise<Backend> => {
@@ -55,8 +58,8 @@ describe("selection for a shape", () => {
         name,
         softmaxTopK: async (logits, options) => {
           asked.push(options);
-          await new Promise((resolve) => setTimeout(resolve, wait || 0));
           if (Number.isNaN(wait)) throw new FusedTopKError("ERR_INVALID_ARGUMENT", "Too large a k.");
+          now += wait;
           return cpu.softmaxTopK(logits, options);
         },
         dispose: async () => void alive.delete(name),
@@ -72,11 +75,27 @@ describe("selection for a shape", () => {
     const { backend, rejected, timings } = await selectFrom(loaders, { for: shape });
     expect(backend.name).toBe("wasm");
     expect(rejected).toEqual([]);
-    expect(timings!.map(({ backend }) => backend)).toEqual(["cuda", "webgpu", "wasm", "cpu"]);
-    expect(timings![1]!.microseconds).toBeGreaterThan(timings![0]!.microseconds);
-    expect(timings![0]!.microseconds).toBeGreaterThan(15_000);
+    expect(timings).toEqual([
+      { backend: "cuda", microseconds: 20_000 },
+      { backend: "webgpu", microseconds: 60_000 },
+      { backend: "wasm", microseconds: 2_000 },
+      { backend: "cpu", microseconds: 30_000 },
+    ]);
     expect([...alive]).toEqual(["wasm"]);
     for (const options of asked) expect(options).toMatchObject(shape);
+  });
+
+  it("takes the fastest even if another cannot be disposed", async () => {
+    const { loaders, alive } = timed({ cuda: 20, webgpu: 1, wasm: Number.NaN, cpu: 30 });
+    const failing = (name: BackendName) => async () => ({
+      ...(await loaders[name]()),
+      dispose: () => Promise.reject(new Error("dispose failed")),
+    });
+    const selecting = { ...loaders, cuda: failing("cuda"), wasm: failing("wasm"), cpu: failing("cpu") };
+    const { backend, rejected } = await selectFrom(selecting, { for: { rows: 1, vocab: 10, k: 1 } });
+    expect(backend.name).toBe("webgpu");
+    expect(alive.has("webgpu")).toBe(true);
+    expect(rejected).toMatchObject([{ backend: "wasm", message: "Too large a k." }]);
   });
 
   it("leaves out, with the reason and disposed, what is missing or cannot take the shape", async () => {
@@ -100,7 +119,9 @@ describe("selection for a shape", () => {
     [{ rows: 2 ** 30, vocab: 2 ** 20, k: 1 }, "ERR_OUT_OF_MEMORY", "1073741824 x 1048576 logits"],
   ])("refuses a bad shape before any backend is made: %s", async (shape, code, message) => {
     const { loaders, alive } = timed({ cpu: 1 });
+    const random = vi.spyOn(Math, "random");
     const error = await errorOf(selectFrom(loaders, { for: shape }));
+    expect(random).not.toHaveBeenCalled(); // of a large shape that would take minutes
     expect(error.code).toBe(code);
     expect(error.message).toContain(message);
     expect(alive.size).toBe(0);

@@ -9,6 +9,7 @@ import { type DistributionName, distributions } from "./distributions.js";
 /** How the logits are held. */
 export type ArrayKind = "f32" | "f16 bits" | "bf16 bits" | "Float16Array";
 
+/** Cases that one promise of the contract is about: the product of their axes. */
 export interface Family {
   /** What the contract promises here; a sentence. */
   promise: string;
@@ -213,6 +214,7 @@ const full: readonly Family[] = [
   },
 ];
 
+/** The families of each set. */
 export const catalogue: Readonly<Record<"quick" | "full", readonly Family[]>> = { quick, full };
 
 /** One input, and the values of k that it is asked for. */

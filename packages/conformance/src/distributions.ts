@@ -2,12 +2,14 @@
 import type { Format } from "./formats.js";
 import type { Random } from "./random.js";
 
+/** A way to fill rows with logits. */
 export interface Distribution {
   /** The mistake that this input brings to light. */
   guards: string;
   fill(row: Float32Array, source: Source): void;
 }
 
+/** What a distribution fills a row from. */
 export interface Source {
   random: Random;
   format: Format;
@@ -54,6 +56,7 @@ const scatter = (row: Float32Array, { random }: Source, count: number, value: nu
 
 const random = each("the ordinary case", (_, __, { random }) => 3 * random.normal());
 
+/** By name. */
 export const distributions = {
   random,
   wide: each("probabilities from 1 to below 1e-30", (_, __, { random }) => 30 * random.normal()),

@@ -5,6 +5,7 @@ import { type DistributionName, distributions } from "./distributions.js";
 import { createRandom, type Random } from "./random.js";
 import { type Call, emptyReport, runInput } from "./run.js";
 
+/** Options of `fuzz`. */
 export interface FuzzOptions {
   seed: number;
   /** How long, in seconds. It ends earlier at a failure. */
@@ -14,10 +15,13 @@ export interface FuzzOptions {
   onCase?: (cases: number) => void | Promise<void>;
 }
 
+/** What `fuzz` found. */
 export interface FuzzReport {
   /** How many passed. */
   cases: number;
+  /** The largest relative error among probabilities above 1e-30. */
   probabilityError: number;
+  /** The largest error of a logSumExp, relative to max(1, |logSumExp|). */
   logSumExpError: number;
   /** The case that failed, for fixtures.ts, and how. */
   failure?: { input: Input; message: string };
@@ -26,6 +30,7 @@ export interface FuzzReport {
 /** Logits of a case, at most: the reference sorts every row. */
 const MOST_LOGITS = 2 ** 20;
 
+/** Runs random cases on a backend until its time is over or one fails; the same seed gives the same cases. */
 export async function fuzz(backend: Backend, options: FuzzOptions): Promise<FuzzReport> {
   const { seed, seconds, onCase } = options;
   const call = options.call ?? ((logits, problem) => backend.softmaxTopK(logits, problem));

@@ -13,6 +13,7 @@ const DECOY_ROWS = 1024;
 /** One problem solved by the backend under test. */
 export type Call = (logits: HostLogits, options: SoftmaxTopKOptions) => Promise<SoftmaxTopK>;
 
+/** Options of `runCases`. */
 export interface RunOptions {
   /** Default "quick". */
   set?: "quick" | "full";
@@ -28,12 +29,15 @@ export interface RunOptions {
   onGroup?: (group: GroupReport) => void;
 }
 
+/** How far `runCases` is. */
 export interface Progress {
+  /** Cases. */
   done: number;
   total: number;
   promise: string;
 }
 
+/** The outcome of `runCases`. Counts are of cases. */
 export interface Report {
   passed: number;
   failed: number;

@@ -2,13 +2,14 @@
  * The CPU backend: careful JavaScript, one pass over the logits.
  *
  * A row is read in chunks that stay in the first-level cache. A chunk raises the row's max, adds its weights to the sum
- * against that max, and offers its logits to the candidate buffer; what is left at the end is a RowState.
+ * against that max, and offers its logits to the candidate buffer. What is left at the end is a RowState, of which the buffer is
+ * `top`: an object for each candidate would fill the heap where k is large.
  */
 import { disposedError } from "./errors.js";
 import { allocateResult, type ResolvedOptions, resolveHostOptions } from "./options.js";
 import { readLogits } from "./reference.js";
 import { CandidateBuffer } from "./select.js";
-import { finish, type RowState } from "./state.js";
+import { logSumExp, probability, type RowState } from "./state.js";
 import type { Backend, HostLogits, SoftmaxTopK, SoftmaxTopKOptions } from "./types.js";
 
 const CHUNK = 4096;
@@ -33,7 +34,7 @@ class CpuBackend implements Backend {
     const candidates = new CandidateBuffer(resolved.k, resolved.vocab);
     const chunk = new Float32Array(Math.min(CHUNK, resolved.vocab));
     for (let row = 0; row < resolved.rows; row++) {
-      finish(scanRow(logits, resolved, row, chunk, candidates), result, row, resolved.temperature);
+      finish(scanRow(logits, resolved, row, chunk, candidates), candidates, result, row, resolved.temperature);
     }
     return result;
   }
@@ -53,7 +54,7 @@ function scanRow(
   row: number,
   chunk: Float32Array,
   candidates: CandidateBuffer,
-): RowState {
+): Omit<RowState, "top"> {
   const inverseTemperature = 1 / temperature;
   let max = Number.NEGATIVE_INFINITY;
   let sum = 0;
@@ -74,7 +75,23 @@ function scanRow(
     }
     sum += chunkSum(chunk, count, max, inverseTemperature);
   }
-  return { k, max, sum, top: candidates.top() };
+  candidates.sort();
+  return { k, max, sum };
+}
+
+/** `finish` of state.ts. */
+function finish(
+  { k, max, sum }: Omit<RowState, "top">,
+  candidates: CandidateBuffer,
+  result: SoftmaxTopK,
+  row: number,
+  temperature: number,
+): void {
+  for (let i = 0; i < k; i++) {
+    result.probs[row * k + i] = probability(candidates.logit(i), max, sum, temperature);
+    result.indices[row * k + i] = candidates.index(i);
+  }
+  result.logSumExp[row] = logSumExp(max, sum, temperature);
 }
 
 /** The sum of the weights of a chunk against `max`, which is at least its maximum. */

@@ -20,7 +20,6 @@ export {
   resolveHostOptions,
   resolveOptions,
 } from "./options.js";
-export { compareCandidates, KEY_NAN, KEY_NEGATIVE_INFINITY, KEY_POSITIVE_INFINITY, orderKey } from "./order.js";
 export { softmaxTopKReference } from "./reference.js";
 export { type Candidate, empty, finish, merge, push, type RowState } from "./state.js";
 export type {

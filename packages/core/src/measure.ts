@@ -16,6 +16,7 @@ import type { HostLogits, SoftmaxTopK, SoftmaxTopKOptions } from "./types.js";
  */
 export type Variant = "fused" | "unfused" | "three-pass" | "read-floor" | "read-exp" | "read-two-exps" | "pinned-copy";
 
+/** What to time, and on what. */
 export interface MeasureRequest {
   variant: Variant;
   /** Dense rows: no offset, `rowStride` = vocab. */
@@ -30,6 +31,7 @@ export interface MeasureRequest {
   path?: string;
 }
 
+/** What `Meter.measure` found. */
 export interface Measurement {
   /** Microseconds a call, one entry a repeat. Time on the device alone: no upload, no readback, but for `pinned-copy`. */
   microseconds: number[];
@@ -51,6 +53,7 @@ export interface Meter extends AsyncDisposable {
   readonly variants: readonly Variant[];
   /** The paths of the fused kernel that this device can be forced to take. */
   readonly paths: readonly string[];
+  /** @throws {FusedTopKError} as a rejection, where the device cannot do what is asked. */
   measure(request: MeasureRequest): Promise<Measurement>;
   dispose(): Promise<void>;
 }

@@ -36,7 +36,7 @@ export function softmaxTopKReference(logits: HostLogits, options: SoftmaxTopKOpt
 }
 
 /** Decodes row `r` into the front of `out`, as float32: exact for every dtype. */
-export function readRow(
+function readRow(
   out: Float32Array,
   logits: HostLogits,
   { vocab, dtype, offset, rowStride }: ResolvedOptions,

@@ -5,8 +5,8 @@
  * others are appended; a full buffer is cut to its K best by quickselect, which raises the threshold. Exact for every
  * input, and O(vocab) even on ascending rows, since a cut is paid for by at least K appends.
  */
+import { FusedTopKError } from "./errors.js";
 import { logitOfKey, orderKey } from "./order.js";
-import type { Candidate } from "./state.js";
 
 const MIN_SLACK = 64;
 
@@ -23,9 +23,17 @@ export class CandidateBuffer {
   readonly #halves: Uint32Array;
   #length = 0;
 
+  /** @throws {FusedTopKError} `ERR_OUT_OF_MEMORY` */
   constructor(k: number, vocab: number) {
     this.#k = k;
-    this.#candidates = new BigUint64Array(Math.min(vocab, Math.max(2 * k, k + MIN_SLACK)));
+    try {
+      this.#candidates = new BigUint64Array(Math.min(vocab, Math.max(2 * k, k + MIN_SLACK)));
+    } catch (cause) {
+      throw new FusedTopKError("ERR_OUT_OF_MEMORY", `Could not allocate the candidates of a row for k = ${k}.`, {
+        fix: "Lower k.",
+        cause,
+      });
+    }
     this.#halves = new Uint32Array(this.#candidates.buffer);
   }
 
@@ -42,15 +50,20 @@ export class CandidateBuffer {
     this.#halves[at + 1] = ~orderKey(logit);
   }
 
-  /** The K best appended since `clear`, best first. */
-  top(): Candidate[] {
+  /** Brings the K best appended since `clear` to the front, best first. */
+  sort(): void {
     if (this.#length > this.#k) this.#cut();
     this.#candidates.subarray(0, this.#length).sort();
-    const halves = this.#halves;
-    return Array.from({ length: this.#length }, (_, i) => ({
-      logit: logitOfKey(~halves[2 * i + 1]! >>> 0),
-      index: halves[2 * i]!,
-    }));
+  }
+
+  /** The logit at a place of the buffer. */
+  logit(place: number): number {
+    return logitOfKey(~this.#halves[2 * place + 1]! >>> 0);
+  }
+
+  /** The index at a place of the buffer. */
+  index(place: number): number {
+    return this.#halves[2 * place]!;
   }
 
   #cut(): void {

@@ -3,7 +3,7 @@
 /** Element type of the logits. */
 export type DType = "f32" | "f16" | "bf16";
 
-/** The backends of fused-topk, fastest first. */
+/** The backends of fused-topk, in the order that `createBackend` tries them. */
 export type BackendName = "cuda" | "webgpu" | "wasm" | "cpu";
 
 /** The type `Float16Array`, or `never` where TypeScript's lib has none. */

@@ -1,7 +1,13 @@
 import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import { compareCandidates, KEY_NAN, KEY_NEGATIVE_INFINITY, KEY_POSITIVE_INFINITY, orderKey } from "../src/index.js";
-import { logitOfKey } from "../src/order.js";
+import {
+  compareCandidates,
+  KEY_NAN,
+  KEY_NEGATIVE_INFINITY,
+  KEY_POSITIVE_INFINITY,
+  logitOfKey,
+  orderKey,
+} from "../src/order.js";
 import { fromBits } from "./arbitrary.js";
 
 const anyFloat32 = fc.integer({ min: 0, max: 2 ** 32 - 1 }).map(fromBits);
