@@ -28,6 +28,7 @@ struct Params {
   log2e_by_temperature: f32,   // log2(e) / (temperature * scale)
   temperature_high: f32,       // temperature * scale = temperature_high + temperature_low
   temperature_low: f32,
+  part_slots: u32,          // candidates for which a part has place in storage
 }
 
 @group(0) @binding(0) var<uniform> params: Params;

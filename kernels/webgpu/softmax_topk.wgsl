@@ -311,7 +311,7 @@ fn publish_part(part: u32, state: RowState, edge: u32) {
     part_states[part] = PartState(state, count, edge);
   }
   for (var i = invocation; i < count; i += WORKGROUP_SIZE) {
-    part_top[part * params.published + i] = load_candidate(i);
+    part_top[part * params.part_slots + i] = load_candidate(i);
   }
 }
 
@@ -392,7 +392,7 @@ fn load_published(first_part: u32, i: u32, slots: u32) -> Published {
   let place = vec4(i) + vec4(0u, 1u, 2u, 3u) * WORKGROUP_SIZE;
   let part = first_part + min(place / longest, vec4(params.parts - 1u));
   let nth = place % longest;
-  let at = part * params.published + nth;
+  let at = part * params.part_slots + nth;
   let a = part_top[at.x];
   let b = part_top[at.y];
   let c = part_top[at.z];

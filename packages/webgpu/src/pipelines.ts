@@ -45,6 +45,8 @@ const fusedBindings: Record<EntryPoint, BindingName[]> = {
   scan_rows: ["params", "logits", "logitWords", "probs", "indices", "logSumExp"],
   scan_parts: ["params", "logits", "logitWords", "partStates", "partTop"],
   merge_parts: ["params", "partStates", "partTop", "probs", "indices", "logSumExp"],
+  hold_parts: ["params", "logits", "logitWords", "partStates", "partTop"],
+  merge_held: ["params", "partStates", "partTop", "probs", "indices", "logSumExp"],
 };
 
 /** The fused kernel. */

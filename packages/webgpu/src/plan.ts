@@ -1,6 +1,6 @@
 /** Decides what runs for a shape: the kernel, how rows are cut into parts, and the dispatches with their parameters. */
 import { bytesPerElement, FusedTopKError, type ResolvedOptions } from "@fused-topk/core";
-import { fixedWorkgroupBytes, type Kernel, LOADS } from "./shader.js";
+import { fixedWorkgroupBytes, heldWorkgroupBytes, type Kernel, LOADS } from "./shader.js";
 
 /** What a device can do, as far as a plan cares. */
 export interface Capabilities {
@@ -37,7 +37,14 @@ export interface Range {
   length: number;
 }
 
-export type EntryPoint = "gate_rows" | "small_rows" | "scan_rows" | "scan_parts" | "merge_parts";
+export type EntryPoint =
+  | "gate_rows"
+  | "small_rows"
+  | "scan_rows"
+  | "scan_parts"
+  | "merge_parts"
+  | "hold_parts"
+  | "merge_held";
 
 export interface Dispatch {
   entry: EntryPoint;
@@ -112,6 +119,15 @@ const TINY_TEMPERATURE = 2 ** -100;
 /** A workgroup of its own for each processor is large for up to so many rows, and for a K beyond this. */
 const MIDDLING_ROWS = 128;
 const LARGE_K = 512;
+/**
+ * Up to so many rows, of up to so many parts, are held in registers: 32 logits an invocation, HELD_LOADS in decode.wgsl. So
+ * few are the K that are ranked by counting, and so few the invocations whose candidates fit 16 KiB with all else.
+ */
+const HELD_ROWS = 32;
+const MOST_HELD = 64;
+const HELD_LOGITS = 32;
+const FEW_K = 128;
+const MOST_HOLDERS = 256;
 /** From here on rows of a small vocabulary share workgroups: with fewer there is nothing to fill a device with. */
 const MANY_ROWS = 16;
 const ALIGNMENT = 256;
@@ -130,7 +146,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
   const element = bytesPerElement[dtype];
   const shape = chooseShape(options, capabilities, path);
   const parts = cutRow(options, shape, capabilities, path);
-  const memory = cutMemory(k, parts.vectors, shape.workgroupSize, capabilities, path);
+  const memory = cutMemory(k, parts, shape.workgroupSize, capabilities, path);
   const kernel: Kernel = {
     ...shape,
     workWords: shape.gating || shape.small ? 1 : memory.workWords,
@@ -138,6 +154,8 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
   };
   const bindingLogits = logitsPerBinding(capabilities, element);
   const published = mostPublished(k);
+  // Of logits that are all equal, K vectors pass the bar of a held part.
+  const partSlots = parts.isHeld ? (16 / element) * k + 128 : published;
 
   const slabBytes = kernel.candidates === "storage" ? (memory.capacity + published) * CANDIDATE_BYTES : 0;
   const scratch = Math.min(SCRATCH_BYTES, capabilities.bindingBytes);
@@ -150,7 +168,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
     // Within a binding: the logits, if a row fits at all; the results; the states of the parts.
     Math.max(1, Math.floor((bindingLogits - vocab) / rowStride) + 1),
     Math.max(1, Math.floor((capabilities.bindingBytes - 2 * ALIGNMENT) / (4 * k))),
-    parts.count > 1 ? Math.max(1, Math.floor(scratch / (parts.count * published * CANDIDATE_BYTES))) : rows,
+    parts.count > 1 ? Math.max(1, Math.floor(scratch / (parts.count * partSlots * CANDIDATE_BYTES))) : rows,
   );
   // A row larger than a binding takes a dispatch for as many parts as fit.
   const segmentParts = vocab <= bindingLogits ? parts.count : Math.floor(bindingLogits / parts.length);
@@ -179,6 +197,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
         published,
         firstResult: results.skipped / 4,
         firstLogSumExp: logSumExp.skipped / 4,
+        partSlots,
       });
       const range = logits && { logits: { offset: logits.offset, length: logits.length } };
       dispatches.push({ entry, workgroups, params, results, logSumExp, ...range });
@@ -197,10 +216,10 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
         add("scan_rows", count, 0, 1, logits);
       } else {
         const partsHere = Math.min(segmentParts, parts.count - part);
-        add("scan_parts", count * partsHere, part, partsHere, logits);
+        add(parts.isHeld ? "hold_parts" : "scan_parts", count * partsHere, part, partsHere, logits);
       }
     }
-    if (parts.count > 1) add("merge_parts", count, 0, parts.count);
+    if (parts.count > 1) add(parts.isHeld ? "merge_held" : "merge_parts", count, 0, parts.count);
   }
   const states = parts.count > 1 ? tileRows * parts.count : 0;
   return {
@@ -208,7 +227,7 @@ export function planTopK(options: ResolvedOptions, capabilities: Capabilities, p
     dispatches,
     slabBytes: slabBytes * workgroupsMost,
     partStateBytes: states * PART_STATE_BYTES,
-    partTopBytes: states * published * CANDIDATE_BYTES,
+    partTopBytes: states * partSlots * CANDIDATE_BYTES,
   };
 }
 
@@ -235,7 +254,8 @@ function chooseShape(options: ResolvedOptions, capabilities: Capabilities, path:
     return { dtype, subgroups, workgroupSize, ...(gating && { gating }), ...(small && { small }), tinyTemperature };
   }
   const isSmall = vectorsOf(options) <= profile.smallWorkgroup * LOADS && k <= 256;
-  const isMiddling = options.rows > profile.fewRows && options.rows <= MIDDLING_ROWS;
+  const isHeld = heldParts(options, profile.workgroup, capabilities, path) !== undefined;
+  const isMiddling = options.rows > profile.fewRows && options.rows <= MIDDLING_ROWS && !isHeld;
   const isLarge = k > LARGE_K || (isMiddling && !path.parts);
   const fitting = isSmall ? profile.smallWorkgroup : isLarge ? profile.largeWorkgroup : profile.workgroup;
   const workgroupSize = path.workgroupSize ?? Math.min(fitting, capabilities.invocations);
@@ -266,12 +286,13 @@ function mostPublished(k: number): number {
  */
 function cutMemory(
   k: number,
-  vectors: number,
+  { vectors, isHeld }: Parts,
   workgroupSize: number,
   capabilities: Capabilities,
   path: PathOptions,
 ): MemoryPlan {
-  const most = Math.floor((capabilities.workgroupBytes - fixedWorkgroupBytes(workgroupSize)) / 4);
+  const fixed = fixedWorkgroupBytes(workgroupSize) + (isHeld ? heldWorkgroupBytes(workgroupSize) : 0);
+  const most = Math.floor((capabilities.workgroupBytes - fixed) / 4);
   const profile = profileOf(capabilities);
   const list = listLength(k);
   const published = mostPublished(k);
@@ -335,21 +356,26 @@ interface Parts {
   length: number;
   /** Vectors of the tiles that cover a part. */
   vectors: number;
+  /** Whether a workgroup holds a part in registers: one of a single tile, of a row of not too many. */
+  isHeld: boolean;
 }
 
 /** Cuts a row into parts of whole tiles: enough to fill the device, none much shorter than what it has to select. */
 function cutRow(
-  { dtype, rows, vocab, k }: ResolvedOptions,
+  options: ResolvedOptions,
   { workgroupSize, gating, small }: Shape,
   capabilities: Capabilities,
   path: PathOptions,
 ): Parts {
+  const { dtype, rows, vocab, k } = options;
   const element = bytesPerElement[dtype];
   const perVector = 16 / element;
   const tileVectors = LOADS * workgroupSize;
   const rowVectors = Math.ceil(vocab / perVector);
-  if (gating || small) return { count: 1, length: vocab, vectors: rowVectors };
+  if (gating || small) return { count: 1, length: vocab, vectors: rowVectors, isHeld: false };
   const { fewRows, fill, parts } = profileOf(capabilities);
+  const held = heldParts(options, workgroupSize, capabilities, path);
+  if (held) return held;
   const wanted = rows <= fewRows ? Math.min(parts, Math.ceil(fill / rows), Math.floor(vocab / (4 * k))) : 1;
   const fewest = Math.ceil(rowVectors / (MAX_PART_TILES * tileVectors));
   const bindingTiles = Math.floor(logitsPerBinding(capabilities, element) / (tileVectors * perVector));
@@ -358,7 +384,25 @@ function cutRow(
   const covering = Math.ceil((Math.ceil(rowVectors / count) + LINE_VECTORS) / tileVectors);
   const tiles = Math.min(covering, Math.max(1, bindingTiles));
   const length = Math.min(vocab, (tiles * tileVectors - LINE_VECTORS) * perVector);
-  return { count: Math.ceil(vocab / length), length, vectors: tiles * tileVectors };
+  return { count: Math.ceil(vocab / length), length, vectors: tiles * tileVectors, isHeld: false };
+}
+
+/** The parts of a row that workgroups hold in registers; none where it has but one, or too many, or K is too large. */
+function heldParts(
+  { dtype, rows, vocab, k }: ResolvedOptions,
+  workgroupSize: number,
+  capabilities: Capabilities,
+  path: PathOptions,
+): Parts | undefined {
+  const inWorkgroup = (path.candidates ?? profileOf(capabilities).candidates) === "workgroup";
+  const most = Math.min(MOST_HELD, workgroupSize);
+  if (path.parts || !inWorkgroup || rows > HELD_ROWS || k > Math.min(FEW_K, workgroupSize)) return undefined;
+  if (workgroupSize > MOST_HOLDERS) return undefined;
+  const perVector = 16 / bytesPerElement[dtype];
+  const vectors = (HELD_LOGITS / perVector) * workgroupSize;
+  const length = (vectors - LINE_VECTORS) * perVector;
+  const count = Math.ceil(vocab / length);
+  return count > 1 && count <= most ? { count, length, vectors, isHeld: true } : undefined;
 }
 
 function logitsPerBinding({ bindingBytes }: Capabilities, element: number): number {
@@ -386,17 +430,19 @@ interface DispatchParams {
   published: number;
   firstResult: number;
   firstLogSumExp: number;
+  partSlots: number;
 }
 
 /** Params of params.wgsl, word for word. */
 function packParams(options: ResolvedOptions, p: DispatchParams): Uint32Array<ArrayBuffer> {
   const { scale, log2eByTemperature, high, low } = scaledTemperature(options.temperature);
-  const words = new Uint32Array(21);
+  const words = new Uint32Array(22);
   const stride = p.rows > 1 ? options.rowStride : 0;
   words.set([p.rows, options.vocab, options.k, stride, p.firstLogit, p.vectors, p.parts, p.firstPart, p.partsHere]);
   words.set([p.partLength, p.groupShift, p.listBegin, p.capacity, p.sortSize, p.published], 9);
   words.set([p.firstResult, p.firstLogSumExp], 15);
   new Float32Array(words.buffer).set([scale, log2eByTemperature, high, low], 17);
+  words[21] = p.partSlots;
   return words;
 }
 

@@ -30,6 +30,11 @@ export function fixedWorkgroupBytes(workgroupSize: number): number {
   return sums + bins + 256;
 }
 
+/** Bytes that it needs beside them where workgroups hold parts: `named` and what shares say, in decode.wgsl. */
+export function heldWorkgroupBytes(workgroupSize: number): number {
+  return (2 * workgroupSize + 16) * 8 + workgroupSize;
+}
+
 export function kernelKey({
   dtype,
   subgroups,
@@ -59,6 +64,7 @@ export function kernelText(kernel: Kernel): string {
     kernel.candidates === "storage" ? wgsl.candidates_storage : wgsl.candidates_workgroup,
     wgsl.select,
     wgsl.softmax_topk,
+    kernel.small || kernel.gating ? "" : wgsl.decode,
     kernel.small ? wgsl.softmax_topk_small : "",
     kernel.gating ? [team, wgsl.gating].join("\n") : "",
   ].join("\n");
