@@ -83,7 +83,7 @@ fn bar_of_shares(best: vec2<u32>) -> Shared {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn hold_parts(place: Place, grid: Grid) {
-  enter(place);
+  enter_in_order(place);
   let row = grid.workgroup.x / params.parts_here;
   let part = params.first_part + grid.workgroup.x % params.parts_here;
   let begin = part * params.part_length;
@@ -203,7 +203,7 @@ fn words_of(tile: Tile, load: u32) -> vec4<u32> {
 
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn merge_held(place: Place, grid: Grid) {
-  enter(place);
+  enter_in_order(place);
   let row = grid.workgroup.x;
   let first_part = row * params.parts;
 

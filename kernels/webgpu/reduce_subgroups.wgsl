@@ -27,7 +27,7 @@ fn enter(place: Place) {
   invocation = select(place.invocation, place.subgroup * place.subgroup_size + place.lane, is_full);
 }
 
-// The same, and invocations are numbered in the order of their subgroups, full or not, which sum_of_earlier takes.
+// The same, and invocations are numbered in the order of their subgroups, full or not: for sum_of_earlier and sum_of_all.
 fn enter_in_order(place: Place) {
   enter(place);
   lane = subgroupExclusiveAdd(1u);
