@@ -101,6 +101,12 @@ function navigatorGpu(): GPU | undefined {
   return (globalThis as { navigator?: { gpu?: GPU } }).navigator?.gpu;
 }
 
+/**
+ * Dawn as long as a backend holds it: to end an instance while another one works has crashed the process. Weakly, since Node
+ * does not end while an instance is reachable.
+ */
+let dawn: WeakRef<GPU> | undefined;
+
 /** Dawn, by the npm package `webgpu`. */
 async function nodeGpu(): Promise<GPU> {
   if (!(globalThis as { process?: { versions?: { node?: string } } }).process?.versions?.node) {
@@ -112,7 +118,9 @@ async function nodeGpu(): Promise<GPU> {
   const name = "webgpu";
   try {
     const { create } = await import(/* @vite-ignore */ /* webpackIgnore: true */ name);
-    return create([]);
+    const gpu: GPU = dawn?.deref() ?? create([]);
+    dawn = new WeakRef(gpu);
+    return gpu;
   } catch (cause) {
     throw new FusedTopKError("ERR_BACKEND_UNAVAILABLE", `WebGPU for Node did not load: ${words(cause)}.`, {
       fix: "Install it with `npm install webgpu`.",

@@ -55,7 +55,7 @@ const shapes = [
 
 const full = process.env.FUSED_TOPK_FULL === "1";
 /** A software adapter compiles a kernel for seconds: the quick run has one, and the conformance suite the others. */
-const quick = shapes.filter(({ dtype }) => full || dtype === "f32");
+const quick = full ? shapes : shapes.slice(0, 1);
 
 describe.each(Object.keys(rows))("%s", (name) => {
   test.each(quick)("$rows x $vocab, K $k, $dtype", async (options) => {
