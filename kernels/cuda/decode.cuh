@@ -397,14 +397,14 @@ struct Decode {
   }
 
   // A survivor of this CTA: lane l of a warp has the one at warp + l kWarps of the list, if there is one.
-  struct Own {
+  struct Survivor {
     Candidate candidate;
     float weight;
     uint32_t count;  // of the list
   };
   static_assert(kListLength <= 32 * kWarps, "a lane for each");
-  __device__ __forceinline__ Own own_survivor(float max) const {
-    Own own{0, 0, min(shared.length, kListLength)};
+  __device__ __forceinline__ Survivor own_survivor(float max) const {
+    Survivor own{0, 0, min(shared.length, kListLength)};
     const uint32_t at = warp() + lane() * kWarps;
     if (at < own.count) {
       own.candidate = shared.list[at];
@@ -415,7 +415,7 @@ struct Decode {
 
   // Ranks the survivors of lanes first, ..., first + kAtOnce - 1 by the whole warp, and writes those among the K best.
   template <int kAtOnce, class Emit>
-  __device__ __forceinline__ void rank(uint32_t first, const Own& own, uint32_t longest, uint32_t length,
+  __device__ __forceinline__ void rank(uint32_t first, const Survivor& own, uint32_t longest, uint32_t length,
                                        Emit emit) const {
     constexpr uint32_t kStep = 32 / kCtas, kUnroll = 4;
     const Candidate* const list = shared.lists[lane() % kCtas];
@@ -667,11 +667,11 @@ struct Decode {
     }
 
     uint32_t length, longest;
-    Own own_best;
+    Survivor mine;
     for (int round = 0;; round++) {
       __syncthreads();
       send_list(round == 0 ? kMostRanked : kListLength);
-      own_best = own_survivor(max);
+      mine = own_survivor(max);
       shared.list_mailbox.wait(round);
       length = shared.lengths[lane() % kCtas];
       longest = warp_max(length);
@@ -704,12 +704,12 @@ struct Decode {
     float* const probs = problem.probs + static_cast<uint64_t>(row) * problem.k;
     uint32_t* const indices = problem.indices + static_cast<uint64_t>(row) * problem.k;
     const auto emit = [&](uint32_t place) {
-      probs[place] = total == 0 ? 0 : own_best.weight * inverse_sum;
-      indices[place] = candidate_index(own_best.candidate);
+      probs[place] = total == 0 ? 0 : mine.weight * inverse_sum;
+      indices[place] = candidate_index(mine.candidate);
     };
     uint32_t first = 0;
-    for (; warp() + (first + 1) * kWarps < own_best.count; first += 4) rank<4>(first, own_best, longest, length, emit);
-    if (warp() + first * kWarps < own_best.count) rank<1>(first, own_best, longest, length, emit);
+    for (; warp() + (first + 1) * kWarps < mine.count; first += 4) rank<4>(first, mine, longest, length, emit);
+    if (warp() + first * kWarps < mine.count) rank<1>(first, mine, longest, length, emit);
   }
 };
 

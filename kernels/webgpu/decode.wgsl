@@ -12,7 +12,6 @@
 
 // Vectors that an invocation holds of a part: 32 logits of either size.
 const HELD_LOADS = 2u * LOADS / LOGITS_PER_WORD;
-const HELD_VECTORS = HELD_LOADS * WORKGROUP_SIZE;
 
 // Invocations that answer for a share of K together. They stand SHARES apart, so that where ties go to the lower number no
 // share has the low ones.

@@ -49,11 +49,6 @@ fn spare_groups() -> u32 {
   return params.k / 4u + 32u;
 }
 
-// Groups that a list holds.
-fn list_length() -> u32 {
-  return params.k + spare_groups();
-}
-
 @compute @workgroup_size(WORKGROUP_SIZE)
 fn scan_rows(place: Place, grid: Grid) {
   enter_in_order(place);
